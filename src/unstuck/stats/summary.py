@@ -1,0 +1,220 @@
+"""The fixed-size summary of a tensor, and how summaries merge.
+
+Every field merges by addition, minimum or maximum, so summaries of batches, steps and ranks can be combined in any
+order. The histogram is log-spaced (eighth octaves), which keeps quantiles within a relative error of 1/16 at any
+scale; the bin edges are the float64 numbers in `EDGES`, so that every implementation can count exactly alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+OCTAVES = 32
+BINS_PER_OCTAVE = 8
+EDGES: FloatArray = np.exp2(
+    np.arange(-OCTAVES * BINS_PER_OCTAVE, OCTAVES * BINS_PER_OCTAVE + 1) / BINS_PER_OCTAVE
+)
+"""Bin edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, bin 513 above."""
+BINS = len(EDGES) + 1
+
+
+def empty_histogram() -> IntArray:
+    """Return a zeroed histogram, int64 of shape (2, 514): row 0 counts negative values, row 1 positive ones.
+
+    Zeros and non-finite values are in neither row; they have counters of their own.
+    """
+    return np.zeros((2, BINS), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class UnitSummary:
+    """The same facts for each unit (feature or channel) apart; every array has shape (units,).
+
+    `count` is the number of elements of one unit, finite or not.
+    """
+
+    count: int
+    total: FloatArray
+    squares: FloatArray
+    minimum: FloatArray
+    maximum: FloatArray
+    zeros: IntArray
+    outside: IntArray
+    nonfinite: IntArray
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    @property
+    def saturated(self) -> npt.NDArray[np.bool_]:
+        """Which units had every element outside the responsive interval, bool of shape (units,)."""
+        return (self.outside == self.count) & (self.count > 0)
+
+    @property
+    def variance(self) -> FloatArray:
+        """Population variance over the finite elements of each unit, shape (units,); NaN where there are none."""
+        n = self.count - self.nonfinite
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance: FloatArray = np.maximum(self.squares / n - (self.total / n) ** 2, 0.0)
+        return variance
+
+    def merge(self, other: UnitSummary) -> UnitSummary:
+        """Return the summary of both; raises ValueError when the numbers of units differ."""
+        if len(self) != len(other):
+            raise ValueError(f"cannot merge summaries of {len(self)} and {len(other)} units")
+        return UnitSummary(
+            self.count + other.count,
+            self.total + other.total,
+            self.squares + other.squares,
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+            self.zeros + other.zeros,
+            self.outside + other.outside,
+            self.nonfinite + other.nonfinite,
+        )
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """What is known of one tensor (or of many merged).
+
+    `count` counts all elements; `total`, `squares`, `minimum`, `maximum`, `zeros` and `outside` (elements outside the
+    responsive interval) speak of the finite ones; minimum and maximum are +inf and -inf when there are none.
+    """
+
+    count: int
+    nonfinite: int
+    zeros: int
+    outside: int
+    total: float
+    squares: float
+    minimum: float
+    maximum: float
+    histogram: IntArray
+    units: UnitSummary | None = None
+
+    @classmethod
+    def empty(cls) -> TensorSummary:
+        """Return the summary of no elements: the neutral element of `merge`."""
+        return cls(0, 0, 0, 0, 0.0, 0.0, math.inf, -math.inf, empty_histogram())
+
+    @property
+    def finite(self) -> int:
+        """Number of finite elements."""
+        return self.count - self.nonfinite
+
+    @property
+    def mean(self) -> float:
+        """Mean of the finite elements; NaN when there are none."""
+        return self.total / self.finite if self.finite else math.nan
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of the finite elements; NaN when there are none."""
+        if not self.finite:
+            return math.nan
+        return math.sqrt(max(self.squares / self.finite - self.mean**2, 0.0))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the finite elements; NaN when there are none."""
+        return math.sqrt(self.squares / self.finite) if self.finite else math.nan
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm of the finite elements."""
+        return math.sqrt(self.squares)
+
+    @property
+    def outside_fraction(self) -> float:
+        """Fraction of the finite elements outside the responsive interval; NaN when there are none."""
+        return self.outside / self.finite if self.finite else math.nan
+
+    @property
+    def zero_fraction(self) -> float:
+        """Fraction of the finite elements that are exactly zero; NaN when there are none."""
+        return self.zeros / self.finite if self.finite else math.nan
+
+    def merge(self, other: TensorSummary) -> TensorSummary:
+        """Return the summary of both together. Units are kept when both have the same number of them."""
+        return TensorSummary(
+            self.count + other.count,
+            self.nonfinite + other.nonfinite,
+            self.zeros + other.zeros,
+            self.outside + other.outside,
+            self.total + other.total,
+            self.squares + other.squares,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.histogram + other.histogram,
+            self._merged_units(other),
+        )
+
+    def _merged_units(self, other: TensorSummary) -> UnitSummary | None:
+        if self.count == 0:
+            return other.units
+        if other.count == 0:
+            return self.units
+        if self.units is None or other.units is None or len(self.units) != len(other.units):
+            return None
+        return self.units.merge(other.units)
+
+    def quantile(self, q: float) -> float:
+        """Return the q-quantile (0 <= q <= 1) of the finite values within a relative error of 1/16.
+
+        Values in the underflow bins count as 0, those in the overflow bins as the minimum or maximum.
+        Raises ValueError for q outside [0, 1] or when there are no finite values.
+        """
+        if not 0 <= q <= 1 or not self.finite:
+            raise ValueError(
+                f"a quantile needs 0 <= q <= 1 and finite values, got q={q} of {self.finite} values"
+            )
+        middles = np.concatenate([[0.0], np.sqrt(EDGES[:-1] * EDGES[1:]), [math.inf]])
+        values = np.concatenate([-middles[:0:-1], [0.0], middles[1:]])
+        negative, positive = self.histogram
+        middle = negative[0] + self.zeros + positive[0]
+        counts = np.concatenate([negative[:0:-1], [middle], positive[1:]])
+        rank = int(np.searchsorted(np.cumsum(counts), max(1, math.ceil(q * self.finite))))
+        return float(np.clip(values[rank], self.minimum, self.maximum))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers for `json.dumps`; the histogram as [[bin, count], …] of its filled bins, flat."""
+        filled = np.flatnonzero(self.histogram)
+        return {
+            "count": self.count,
+            "nonfinite": self.nonfinite,
+            "zeros": self.zeros,
+            "outside": self.outside,
+            "total": self.total,
+            "squares": self.squares,
+            "minimum": self.minimum if self.finite else None,
+            "maximum": self.maximum if self.finite else None,
+            "histogram": [[int(k), int(self.histogram.flat[k])] for k in filled],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSummary:
+        """Rebuild what `to_json` wrote (units are not part of it)."""
+        histogram = empty_histogram()
+        for k, n in data["histogram"]:
+            histogram.flat[k] = n
+        return cls(
+            data["count"],
+            data["nonfinite"],
+            data["zeros"],
+            data["outside"],
+            data["total"],
+            data["squares"],
+            math.inf if data["minimum"] is None else data["minimum"],
+            -math.inf if data["maximum"] is None else data["maximum"],
+            histogram,
+        )

@@ -1,0 +1,6 @@
+"""What was measured, as numbers: sites × steps × roles. No tensors, no torch."""
+
+from unstuck.trace.sites import Edge, Kind, Location, Site
+from unstuck.trace.trace import LossCall, Role, Signal, Trace
+
+__all__ = ["Edge", "Kind", "Location", "LossCall", "Role", "Signal", "Site", "Trace"]

@@ -1,0 +1,85 @@
+"""A site: a place in the program where a tensor is observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePath
+
+
+class Kind(StrEnum):
+    """What sort of place a site is."""
+
+    WEIGHT_LAYER = "weight layer"
+    EMBEDDING = "embedding"
+    ACTIVATION = "activation"
+    NORM = "norm"
+    DROPOUT = "dropout"
+    SOFTMAX = "softmax"
+    ATTENTION = "attention"
+    LOSS = "loss"
+    PARAMETER = "parameter"
+
+
+@dataclass(frozen=True)
+class Location:
+    """The user's source line: absolute file name, 1-based line, and the function's name."""
+
+    file: str
+    line: int
+    function: str = "<module>"
+
+    def __str__(self) -> str:
+        return f"{PurePath(self.file).name}:{self.line}"
+
+
+@dataclass
+class Site:
+    """One place, the same in every step.
+
+    `op` is the torch function ("tanh", "linear", "conv2d"); `path` the module path ("blocks.0.fc", "" for raw
+    tensors) or a parameter's name; `order` counts places in the order of first execution. For activation functions
+    `interval` is the responsive interval, `gain` the initialisation gain and `bounded` whether both sides saturate.
+    For weight layers `fan_in` is the number of inputs of a unit and `parameters` the indices of the parameter sites
+    (weight first, then bias). For parameters `owner` is the index of the first site that used it and `slot` its part
+    there; `owner` is None for parameters which no observed call used.
+    """
+
+    index: int
+    kind: Kind
+    op: str
+    path: str
+    location: Location | None
+    order: int
+    ordinal: int = 0
+    module: str = ""
+    interval: tuple[float, float] | None = None
+    gain: float | None = None
+    bounded: bool = False
+    fan_in: int | None = None
+    parameters: tuple[int, ...] = ()
+    owner: int | None = None
+    slot: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    requires_grad: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name to print: module path or variable, else the operation; with an ordinal where several share a line."""
+        if self.kind is Kind.PARAMETER:
+            return self.path or f"parameter {self.index}"
+        base = f"{self.path} ({self.op})" if self.path else self.op
+        return f"{base} #{self.ordinal + 1}" if self.ordinal else base
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`producer` made (part of) the input of `consumer`.
+
+    `direct` means that nothing but views, casts, bias additions and the like stands between them.
+    """
+
+    producer: int
+    consumer: int
+    direct: bool = field(default=True)

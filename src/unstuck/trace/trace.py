@@ -1,0 +1,232 @@
+"""The record of a run and the questions rules ask of it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from unstuck.stats.summary import TensorSummary
+from unstuck.trace.sites import Edge, Kind, Site
+
+Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+MAX_SAMPLED_STEPS = 1_000
+KEEP_FROM_START = 11
+
+
+class Role(StrEnum):
+    """Which tensor of a site a summary speaks of."""
+
+    INPUT = "input"  # of an activation function: the pre-activation
+    OUTPUT = "output"
+    OUTPUT_GRADIENT = "gradient at output"
+    VALUE = "value"  # of a parameter, before the step's update
+    GRADIENT = "gradient"  # of a parameter
+    UPDATE = "update"  # of a parameter: value after the step minus value before
+
+
+class Signal(Enum):
+    """What a rule may need; the value says what is missing when it was not seen."""
+
+    STEPS = "a backward pass"
+    START = "the first step of training"
+    LOSS_VALUES = "the values of the loss"
+    LOSS_CALL = "a call of a loss in torch.nn.functional with a known baseline"
+    ACTIVATIONS = "an activation function that torch knows"
+    WEIGHT_LAYERS = "a weight layer (a linear map, matmul or convolution with a parameter)"
+    NORMS = "a normalisation layer"
+    OUTPUT_GRADIENTS = "gradients at the outputs of layers"
+    PARAMETER_GRADIENTS = "gradients of parameters"
+    UPDATES = "parameters before and after an update"
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """A loss call at one step: its value and its baseline, in nats for likelihoods; baseline None where unknown."""
+
+    step: int
+    site: int
+    value: float
+    baseline: float | None
+
+
+@dataclass
+class Facts:
+    """What is known of the run as a whole."""
+
+    weights_loaded: bool = False
+    backward_calls: int = 0
+    optimizer_steps: int = 0
+    internal_error: str | None = None
+
+
+@dataclass
+class Trace:
+    """Everything measured in one run.
+
+    Filled by capture, read by rules and reports. `steps` holds the sampled steps in order; a step is one update of the
+    parameters, counted from 0. Beyond `MAX_SAMPLED_STEPS` every other sampled step after the first few is forgotten.
+    """
+
+    sites: list[Site] = field(default_factory=list)
+    edges: set[Edge] = field(default_factory=set)
+    steps: list[int] = field(default_factory=list)
+    objective: dict[int, float] = field(default_factory=dict)
+    loss_calls: list[LossCall] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    _summaries: dict[tuple[int, Role], dict[int, TensorSummary]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    # -- filling ---------------------------------------------------------------------------------------------------
+
+    def add_step(self, step: int) -> None:
+        """Note that `step` was sampled."""
+        if not self.steps or step > self.steps[-1]:
+            self.steps.append(step)
+            if len(self.steps) > MAX_SAMPLED_STEPS:
+                self._thin()
+
+    def add(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
+        """Record a summary; a second one for the same step, site and role (a reused module) is merged in."""
+        series = self._summaries[site, role]
+        series[step] = series[step].merge(summary) if step in series else summary
+
+    def add_scalar(self, step: int, site: int, name: str, value: float) -> None:
+        """Record a number that is no tensor summary; the last one of a step stands."""
+        self._scalars[site, name][step] = value
+
+    def _thin(self) -> None:
+        start, later = self.steps[:KEEP_FROM_START], self.steps[KEEP_FROM_START:]
+        kept = set(start) | set(later[::2]) | {self.steps[-1]}
+        dropped = set(self.steps) - kept
+        self.steps = sorted(kept)
+        series: Iterable[dict[int, object]] = [*self._summaries.values(), *self._scalars.values()]  # type: ignore[list-item]
+        for values in series:
+            for step in dropped & values.keys():
+                del values[step]
+        self.loss_calls = [call for call in self.loss_calls if call.step in kept]
+
+    # -- sites -----------------------------------------------------------------------------------------------------
+
+    def of_kind(self, *kinds: Kind) -> list[Site]:
+        """Return the sites of these kinds in execution order."""
+        return sorted((site for site in self.sites if site.kind in kinds), key=lambda site: site.order)
+
+    def parameters_of(self, site: Site) -> list[Site]:
+        """Return the parameter sites of a weight layer or norm: weight first, then bias."""
+        return [self.sites[index] for index in site.parameters]
+
+    def consumers(self, site: Site, *, direct: bool = True) -> list[Site]:
+        """Return the sites that take this one's output (directly, or through any operation with direct=False)."""
+        indices = {e.consumer for e in self.edges if e.producer == site.index and (e.direct or not direct)}
+        return sorted((self.sites[i] for i in indices), key=lambda s: s.order)
+
+    def producers(self, site: Site, *, direct: bool = True) -> list[Site]:
+        """Return the sites whose outputs made this one's input."""
+        indices = {e.producer for e in self.edges if e.consumer == site.index and (e.direct or not direct)}
+        return sorted((self.sites[i] for i in indices), key=lambda s: s.order)
+
+    # -- numbers ---------------------------------------------------------------------------------------------------
+
+    def summary(self, site: Site, role: Role, step: int | None = None) -> TensorSummary | None:
+        """Return the summary at one step; at the start of training (step 0) when no step is named."""
+        return self._summaries.get((site.index, role), {}).get(0 if step is None else step)
+
+    def summaries(self, site: Site, role: Role) -> list[tuple[int, TensorSummary]]:
+        """Return all (step, summary) of a site and role, in order."""
+        return sorted(self._summaries.get((site.index, role), {}).items())
+
+    def merged(self, site: Site, role: Role, steps: Iterable[int] | None = None) -> TensorSummary:
+        """Return the summary of several sampled steps together (of all when `steps` is None)."""
+        series = self._summaries.get((site.index, role), {})
+        wanted = series.keys() if steps is None else [step for step in steps if step in series]
+        merged = TensorSummary.empty()
+        for step in wanted:
+            merged = merged.merge(series[step])
+        return merged
+
+    def series(self, site: Site, role: Role, statistic: str) -> Series:
+        """Return (steps, values) of one property of `TensorSummary`, for example "std" or "outside_fraction"."""
+        pairs = self.summaries(site, role)
+        return (
+            np.array([step for step, _ in pairs], dtype=np.int64),
+            np.array([getattr(summary, statistic) for _, summary in pairs], dtype=np.float64),
+        )
+
+    def scalar(self, site: Site, name: str, step: int = 0) -> float | None:
+        """Return a recorded scalar, or None."""
+        return self._scalars.get((site.index, name), {}).get(step)
+
+    def scalars(self, site: Site, name: str) -> list[tuple[int, float]]:
+        """Return all (step, value) of a recorded scalar, in order."""
+        return sorted(self._scalars.get((site.index, name), {}).items())
+
+    def update_to_data(self, site: Site) -> Series:
+        """Return (steps, rms(update) / rms(value)) of a parameter; steps where the value is all zero are left out."""
+        pairs = []
+        for step, update in self.summaries(site, Role.UPDATE):
+            value = self.summary(site, Role.VALUE, step)
+            if value is not None and value.rms > 0 and math.isfinite(update.rms):
+                pairs.append((step, update.rms / value.rms))
+        return np.array([s for s, _ in pairs], dtype=np.int64), np.array(
+            [r for _, r in pairs], dtype=np.float64
+        )
+
+    def dead_units(self, site: Site, steps: Iterable[int] | None = None) -> npt.NDArray[np.bool_] | None:
+        """Return which units of an activation were outside the responsive interval in every element of `steps`.
+
+        None when the number of units changed between steps or was never recorded.
+        """
+        units = self.merged(site, Role.INPUT, steps).units
+        return None if units is None else units.saturated
+
+    def loss_at_start(self) -> list[LossCall]:
+        """Return the loss calls of step 0."""
+        return [call for call in self.loss_calls if call.step == 0]
+
+    # -- what was seen ---------------------------------------------------------------------------------------------
+
+    def has(self, signal: Signal) -> bool:
+        """Tell whether the run gave what `signal` names."""
+        match signal:
+            case Signal.STEPS:
+                return self.facts.backward_calls > 0
+            case Signal.START:
+                return 0 in self.steps
+            case Signal.LOSS_VALUES:
+                return bool(self.objective)
+            case Signal.LOSS_CALL:
+                return any(call.baseline is not None for call in self.loss_calls)
+            case Signal.ACTIVATIONS:
+                return any(self._with_role(Kind.ACTIVATION, Role.INPUT))
+            case Signal.WEIGHT_LAYERS:
+                return bool(self.of_kind(Kind.WEIGHT_LAYER))
+            case Signal.NORMS:
+                return bool(self.of_kind(Kind.NORM))
+            case Signal.OUTPUT_GRADIENTS:
+                return any(role is Role.OUTPUT_GRADIENT for _, role in self._summaries)
+            case Signal.PARAMETER_GRADIENTS:
+                return any(self._with_role(Kind.PARAMETER, Role.GRADIENT))
+            case Signal.UPDATES:
+                return any(self._with_role(Kind.PARAMETER, Role.UPDATE))
+
+    def _with_role(self, kind: Kind, role: Role) -> Iterator[Site]:
+        return (site for site in self.sites if site.kind is kind and self._summaries.get((site.index, role)))
+
+    def snapshot(self) -> Trace:
+        """Return a copy that shares nothing mutable with this one; used to freeze a running trace for a report."""
+        copy = replace(self, sites=list(self.sites), edges=set(self.edges), steps=list(self.steps))
+        copy.objective = dict(self.objective)
+        copy.loss_calls = list(self.loss_calls)
+        copy.facts = replace(self.facts)
+        copy._summaries = defaultdict(dict, {k: dict(v) for k, v in self._summaries.items()})
+        copy._scalars = defaultdict(dict, {k: dict(v) for k, v in self._scalars.items()})
+        return copy
