@@ -1,0 +1,1 @@
+"""Faults of activation functions: saturation and death."""

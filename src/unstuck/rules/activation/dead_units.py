@@ -1,0 +1,114 @@
+"""A002. After Lu et al. 2019, https://arxiv.org/abs/1903.06733."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unstuck.findings import Evidence, Finding, Severity
+from unstuck.rules.graph import Graph
+from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.window import MIN_SAMPLED_STEPS
+from unstuck.stats.summary import UnitSummary
+from unstuck.trace import Kind, Role, Signal, Site, Trace
+
+MAX_DEAD = 10.0  # % of a site's units; He-initialised ReLU networks on standardised inputs stay below 2 %
+ERROR_DEAD = 50.0  # % of a site's units; the layer has lost half of its width
+MIN_DEAD_UNITS = 3  # units; of 400 default-initialised 8-unit layers on N(0, 1) points, 34 had lost one, none three
+MIN_ELEMENTS = 1_000  # elements of each unit; a unit active for 0.3 % of them is seen with 95 % certainty
+
+Window = tuple[tuple[int, int], int, UnitSummary]  # first and last step, sampled steps, units over all of them
+
+
+class DeadUnits(Rule):
+    """Units of an activation function give no response to anything they were shown.
+
+    ## What it does
+    Calls a unit dead when its pre-activation lay outside the responsive interval for every element of every sampled
+    batch in the window: the latest sampled steps, at least four, that together hold 1,000 elements of each unit. It
+    fires when at least three units and more than 10 % of a site's are dead; above 50 % the finding is an error.
+
+    ## Why is this bad
+    A dead unit passes no gradient to its weights, so nothing but a change below it can revive it. The layer is
+    narrower than it was built to be, for good.
+
+    ## Evidence
+    The number of units and of dead ones, the elements seen of each unit, the window's steps.
+
+    ## Stays silent on
+    Zeros as such: a healthy ReLU gives 50 to 80 %. Sites that have not shown 1,000 elements of each unit in four
+    sampled steps; sites whose number of units varies; an activation that feeds nothing but the loss; units that came
+    back in the window; functions that respond everywhere, such as leaky ReLU with slope 0.1.
+
+    ## Example
+        optimizer = torch.optim.SGD(relu_network.parameters(), lr=5.0)  # one step throws units off the data
+
+    ## Fix
+    Lower the learning rate of the first steps (warm-up), start biases at zero, or use a function with a slope on
+    both sides. Units that are dead already have to be drawn afresh together with their optimizer state.
+
+    ## References
+    - Dying ReLU and Initialization, https://arxiv.org/abs/1903.06733
+    - Rectifier Nonlinearities Improve Neural Network Acoustic Models,
+      https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf
+    """
+
+    code = "A002"
+    name = "dead-units"
+    stage = Stage.ACTIVATION
+    severity = Severity.WARNING
+    needs = (Signal.STEPS, Signal.ACTIVATIONS)
+    explains = ("A003", "A007", "G004", "L013", "U003")
+
+    def lacking(self, trace: Trace) -> str | None:
+        """Also needs one window long enough."""
+        if missing := super().lacking(trace):
+            return missing
+        if any(latest_window(trace, site) for site in trace.of_kind(Kind.ACTIVATION)):
+            return None
+        return f"{MIN_SAMPLED_STEPS} sampled steps with {MIN_ELEMENTS:,} elements of each unit of an activation"
+
+    def detect(self, trace: Trace) -> Iterator[Finding]:
+        """Judge each activation site by its latest window."""
+        graph = Graph(trace)
+        for site in trace.of_kind(Kind.ACTIVATION):
+            window = latest_window(trace, site)
+            if window is not None and not graph.feeds_only_loss(site):
+                yield from self._judge(site, *window)
+
+    def _judge(self, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary) -> Iterator[Finding]:
+        dead = int(units.saturated.sum())
+        measured = 100.0 * dead / len(units)
+        if dead < MIN_DEAD_UNITS or measured <= MAX_DEAD:
+            return
+        yield self.finding(
+            site,
+            steps=steps,
+            measured=measured,
+            threshold=MAX_DEAD,
+            unit="%",
+            message=(
+                f"{dead} of the {len(units)} units of {site.label} ({measured:.0f} %) responded to none of the "
+                f"{units.count:,} elements of steps {steps[0]} to {steps[1]}; at most {MAX_DEAD:.0f} % is healthy"
+            ),
+            evidence=(
+                Evidence("dead units", float(dead), "units"),
+                Evidence("units", float(len(units)), "units"),
+                Evidence("elements of each unit", float(units.count)),
+                Evidence("sampled steps", float(sampled), "steps"),
+            ),
+            severity=Severity.ERROR if measured > ERROR_DEAD else Severity.WARNING,
+        )
+
+
+def latest_window(trace: Trace, site: Site) -> Window | None:
+    """Return the shortest run of latest sampled steps that suffices to call a unit dead, or None."""
+    merged: UnitSummary | None = None
+    summaries = trace.summaries(site, Role.INPUT)
+    for sampled, (step, summary) in enumerate(reversed(summaries), start=1):
+        units = summary.units
+        if units is None or (merged is not None and len(units) != len(merged)):
+            return None
+        merged = units if merged is None else merged.merge(units)
+        if sampled >= MIN_SAMPLED_STEPS and merged.count >= MIN_ELEMENTS:
+            return (step, summaries[-1][0]), sampled, merged
+    return None

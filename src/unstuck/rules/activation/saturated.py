@@ -1,0 +1,100 @@
+"""A001. After Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unstuck.findings import Evidence, Finding, Severity
+from unstuck.rules.graph import Graph
+from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.window import finite, seen_enough, span
+from unstuck.trace import Kind, Role, Signal, Site, Trace
+
+MAX_SATURATED = 20.0  # % of a site's elements; deep tanh networks with gain 5/3 show 2 to 6 %, N(0, 1) weights 60 %
+GATE_OPS = frozenset({"sigmoid", "hardsigmoid"})
+"""Functions into [0, 1], which are gates where their output is multiplied by something."""
+
+
+class Saturated(Rule):
+    """Much of what enters a tanh- or sigmoid-like function lies where its slope is next to nothing.
+
+    ## What it does
+    Counts the elements outside the responsive interval of each activation function that flattens on both sides: the
+    inputs where the local derivative is below 6 % of its maximum (|x| > 2.08 for tanh). It fires when the median
+    share over the sampled steps is above 20 %; it needs four of them, or every step of a shorter run.
+
+    ## Why is this bad
+    The gradient is multiplied by the local derivative. A saturated element passes almost none of it on, so the
+    weights below hardly learn from that example, and units saturated on every example are dead.
+
+    ## Evidence
+    The median share of saturated elements, the standard deviation of the pre-activations, the number of steps.
+
+    ## Stays silent on
+    Functions that are flat on one side only (ReLU: see A002); the activation that feeds nothing but the loss;
+    sigmoids used as gates, whose output is multiplied rather than given to a layer; softmax in attention; the cells
+    of `nn.LSTM` and `nn.GRU`, whose gates are not observed.
+
+    ## Example
+        h = torch.tanh(x @ torch.randn(30, 200))  # pre-activations with standard deviation 5.5
+
+    ## Fix
+    Rescale the weights of the layer before it, bring its inputs to unit scale, or put a normalisation layer between
+    the layer and the function. Where it grows during training, lower the learning rate.
+
+    ## References
+    - Understanding the difficulty of training deep feedforward neural networks,
+      https://proceedings.mlr.press/v9/glorot10a.html
+    - Efficient BackProp, http://yann.lecun.com/exdb/publis/pdf/lecun-98b.pdf
+    """
+
+    code = "A001"
+    name = "saturated"
+    stage = Stage.ACTIVATION
+    severity = Severity.WARNING
+    needs = (Signal.STEPS, Signal.ACTIVATIONS)
+    explains = ("A002", "A003", "G001", "G004", "L013")
+
+    def detect(self, trace: Trace) -> Iterator[Finding]:
+        """Judge each bounded activation site by its median over the sampled steps."""
+        graph = Graph(trace)
+        for site in trace.of_kind(Kind.ACTIVATION):
+            if site.bounded and site.interval is not None and not _excused(trace, graph, site):
+                yield from self._judge(trace, site, site.interval)
+
+    def _judge(self, trace: Trace, site: Site, interval: tuple[float, float]) -> Iterator[Finding]:
+        steps, shares = finite(trace.series(site, Role.INPUT, "outside_fraction"))
+        if not len(steps) or not seen_enough(trace, len(steps)):
+            return
+        measured = 100.0 * float(np.median(shares))
+        if measured <= MAX_SATURATED:
+            return
+        _, stds = finite(trace.series(site, Role.INPUT, "std"))
+        yield self.finding(
+            site,
+            steps=span(steps),
+            measured=measured,
+            threshold=MAX_SATURATED,
+            unit="%",
+            message=(
+                f"{measured:.0f} % of the outputs of {site.label} are saturated ({_outside(*interval)}); "
+                f"at most {MAX_SATURATED:.0f} % is healthy"
+            ),
+            evidence=(
+                Evidence("std of the pre-activations", float(np.median(stds))),
+                Evidence("sampled steps", float(len(steps)), "steps"),
+            ),
+        )
+
+
+def _excused(trace: Trace, graph: Graph, site: Site) -> bool:
+    gate = site.op in GATE_OPS and not trace.consumers(site)
+    return gate or graph.feeds_only_loss(site)
+
+
+def _outside(lower: float, upper: float) -> str:
+    if lower == -upper:
+        return f"|pre-activation| > {upper:.2f}"
+    return f"pre-activation outside {lower:.2f} … {upper:.2f}"

@@ -1,0 +1,1 @@
+"""Faults of the gradients on their way back."""

@@ -1,0 +1,1 @@
+"""Faults of the loss and of the output layer that feeds it."""

@@ -1,0 +1,1 @@
+"""Faults of the updates an optimizer makes."""
