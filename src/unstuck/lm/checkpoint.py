@@ -20,7 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from unstuck.lm.data import Vocabulary
+from unstuck.lm.data import Vocabulary, WordList
 from unstuck.lm.errors import LmError
 from unstuck.lm.files import write_atomically
 from unstuck.lm.model import CharMLP, ModelConfig, blank_model
@@ -63,6 +63,14 @@ class Checkpoint:
         held = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
         model.load_state_dict(held)
         return model.eval()
+
+    def require_same_data(self, words: WordList) -> None:
+        """Raise LmError unless `words` is the list that the run was started on."""
+        if words.sha256 != self.sha256:
+            raise LmError(
+                f"{words.name} is not the data that the run was started on (its SHA-256 differs): "
+                "give that data with --data, or start a new run"
+            )
 
 
 def holds_checkpoint(folder: Path) -> bool:

@@ -49,11 +49,7 @@ class Run:
     @classmethod
     def resume(cls, checkpoint: Checkpoint, corpus: Corpus) -> Run:
         """The run as it was when `checkpoint` was saved; raises LmError if `corpus` is not of the same data."""
-        if corpus.words.sha256 != checkpoint.sha256:
-            raise LmError(
-                f"{corpus.words.name} is not the data that the run began with (its SHA-256 differs): "
-                "give that data with --data, or start a new run"
-            )
+        checkpoint.require_same_data(corpus.words)
         run = cls(checkpoint.config, checkpoint.recipe, corpus)
         run.model = checkpoint.model().train()
         run.optimizer = build_optimizer(run.recipe, run.model.parameters())
