@@ -1,5 +1,22 @@
 """unstuck finds out why a neural network won't train, points at the line, and gets it training."""
 
 from unstuck._version import __version__
+from unstuck.api import Run, assert_trainable, check, explain, fix, watch
+from unstuck.config import Config
+from unstuck.findings import Finding
+from unstuck.fixes.fix import Fix
+from unstuck.report import Report
 
-__all__ = ["__version__"]
+__all__ = [
+    "Config",
+    "Finding",
+    "Fix",
+    "Report",
+    "Run",
+    "__version__",
+    "assert_trainable",
+    "check",
+    "explain",
+    "fix",
+    "watch",
+]

@@ -30,9 +30,7 @@ def all_rules() -> dict[str, type[Rule]]:
                 if value is Rule:
                     continue
                 if value.code in found:
-                    raise RuntimeError(
-                        f"{value.__module__} and {found[value.code].__module__} both claim {value.code}"
-                    )
+                    raise RuntimeError(f"{value.__module__} and {found[value.code].__module__} both claim {value.code}")
                 found[value.code] = value
     return dict(sorted(found.items()))
 

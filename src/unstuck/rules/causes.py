@@ -26,19 +26,26 @@ def causal_order(finding: Finding) -> tuple[int, int, int, str]:
 def group(findings: Sequence[Finding]) -> list[Cause]:
     """Group findings under their root causes, earliest in causal order first.
 
-    A finding is a symptom when another one, earlier or at the same stage and at least as severe as INFO, declares
-    that it explains its code; chains are followed to their root. Information-level findings explain nothing.
+    A finding is a symptom when another one declares that it explains its code: the first such in causal order, which
+    may stand later than the symptom (oversized updates kill units). Chains are followed to their root; a claim that
+    would close a circle is ignored. Information-level findings explain nothing.
     """
     ordered = sorted(findings, key=causal_order)
-    root_of: dict[int, int] = {}
+    explainer_of: dict[int, int] = {}
+
+    def root_of(position: int) -> int:
+        while position in explainer_of:
+            position = explainer_of[position]
+        return position
+
     for position, finding in enumerate(ordered):
-        for earlier in range(position):
-            explainer = ordered[earlier]
-            if finding.code in explainer.explains and explainer.severity > Severity.INFO:
-                root_of[position] = root_of.get(earlier, earlier)
+        for other, explainer in enumerate(ordered):
+            claims = finding.code in explainer.explains and explainer.severity > Severity.INFO
+            if claims and root_of(other) != position:
+                explainer_of[position] = other
                 break
     return [
-        Cause(finding, tuple(ordered[i] for i, root in root_of.items() if root == position))
-        for position, finding in enumerate(ordered)
-        if position not in root_of
+        Cause(root, tuple(ordered[i] for i in sorted(explainer_of) if root_of(i) == position))
+        for position, root in enumerate(ordered)
+        if position not in explainer_of
     ]

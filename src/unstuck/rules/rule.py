@@ -24,7 +24,7 @@ HEADINGS = (
 
 
 class Stage(IntEnum):
-    """Causal order: a finding can only be explained by one of an earlier or the same stage."""
+    """Causal order: where in a training step a fault sits, and so which of two findings is named first."""
 
     DATA = 0
     INIT = 1
@@ -102,7 +102,5 @@ class Rule(ABC):
         """Return the text under each heading; the summary line stands under ""."""
         parts = re.split(r"^## (.+)$", cls.documentation(), flags=re.MULTILINE)
         texts = {"": parts[0].strip()}
-        texts.update(
-            {heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)}
-        )
+        texts.update({heading.strip(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)})
         return texts

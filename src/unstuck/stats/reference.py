@@ -11,9 +11,7 @@ from unstuck.stats.summary import BINS, EDGES, TensorSummary, UnitSummary
 _EDGES = torch.from_numpy(EDGES)
 
 
-def summarise(
-    x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None
-) -> TensorSummary:
+def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None) -> TensorSummary:
     """Summarise a tensor of any shape, floating dtype and device (integers are read as float64).
 
     `unit_dim` names the dimension whose entries are units; with it the summary carries a `UnitSummary`.
@@ -29,9 +27,7 @@ def summarise(
     return _of_rows(rows, torch.isfinite(rows), interval, with_units=True)
 
 
-def _of_rows(
-    rows: Tensor, finite: Tensor, interval: tuple[float, float] | None, *, with_units: bool
-) -> TensorSummary:
+def _of_rows(rows: Tensor, finite: Tensor, interval: tuple[float, float] | None, *, with_units: bool) -> TensorSummary:
     """Summarise `rows` of shape (units, elements)."""
     known = rows if bool(finite.all()) else torch.where(finite, rows, 0.0)
     zeros = ((rows == 0) & finite).sum(1)

@@ -20,9 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 
 OCTAVES = 32
 BINS_PER_OCTAVE = 8
-EDGES: FloatArray = np.exp2(
-    np.arange(-OCTAVES * BINS_PER_OCTAVE, OCTAVES * BINS_PER_OCTAVE + 1) / BINS_PER_OCTAVE
-)
+EDGES: FloatArray = np.exp2(np.arange(-OCTAVES * BINS_PER_OCTAVE, OCTAVES * BINS_PER_OCTAVE + 1) / BINS_PER_OCTAVE)
 """Bin edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, bin 513 above."""
 BINS = len(EDGES) + 1
 
@@ -57,7 +55,7 @@ class UnitSummary:
     @property
     def saturated(self) -> npt.NDArray[np.bool_]:
         """Which units had every element outside the responsive interval, bool of shape (units,)."""
-        return (self.outside == self.count) & (self.count > 0)
+        return np.asarray((self.outside == self.count) & (self.count > 0), dtype=np.bool_)
 
     @property
     def variance(self) -> FloatArray:
@@ -175,9 +173,7 @@ class TensorSummary:
         Raises ValueError for q outside [0, 1] or when there are no finite values.
         """
         if not 0 <= q <= 1 or not self.finite:
-            raise ValueError(
-                f"a quantile needs 0 <= q <= 1 and finite values, got q={q} of {self.finite} values"
-            )
+            raise ValueError(f"a quantile needs 0 <= q <= 1 and finite values, got q={q} of {self.finite} values")
         middles = np.concatenate([[0.0], np.sqrt(EDGES[:-1] * EDGES[1:]), [math.inf]])
         values = np.concatenate([-middles[:0:-1], [0.0], middles[1:]])
         negative, positive = self.histogram

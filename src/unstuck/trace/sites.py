@@ -38,7 +38,7 @@ class Site:
     """One place, the same in every step.
 
     `op` is the torch function ("tanh", "linear", "conv2d"); `path` the module path ("blocks.0.fc", "" for raw
-    tensors) or a parameter's name; `order` counts places in the order of first execution. For activation functions
+    tensors) or a parameter's name, `variable` the name of a raw layer's weight, `module` the running module's class; `order` counts places in the order of first execution. For activation functions
     `interval` is the responsive interval, `gain` the initialisation gain and `bounded` whether both sides saturate.
     For weight layers `fan_in` is the number of inputs of a unit and `parameters` the indices of the parameter sites
     (weight first, then bias). For parameters `owner` is the index of the first site that used it and `slot` its part
@@ -53,6 +53,7 @@ class Site:
     order: int
     ordinal: int = 0
     module: str = ""
+    variable: str = ""
     interval: tuple[float, float] | None = None
     gain: float | None = None
     bounded: bool = False
@@ -66,10 +67,11 @@ class Site:
 
     @property
     def label(self) -> str:
-        """The name to print: module path or variable, else the operation; with an ordinal where several share a line."""
+        """The name to print: module path or variable with the operation, and a counter where several share a line."""
         if self.kind is Kind.PARAMETER:
             return self.path or f"parameter {self.index}"
-        base = f"{self.path} ({self.op})" if self.path else self.op
+        name = self.path or self.variable
+        base = f"{name} ({self.op})" if name else self.op
         return f"{base} #{self.ordinal + 1}" if self.ordinal else base
 
 

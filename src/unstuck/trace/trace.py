@@ -80,9 +80,7 @@ class Trace:
     objective: dict[int, float] = field(default_factory=dict)
     loss_calls: list[LossCall] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
-    _summaries: dict[tuple[int, Role], dict[int, TensorSummary]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
+    _summaries: dict[tuple[int, Role], dict[int, TensorSummary]] = field(default_factory=lambda: defaultdict(dict))
     _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     # -- filling ---------------------------------------------------------------------------------------------------
@@ -98,6 +96,10 @@ class Trace:
         """Record a summary; a second one for the same step, site and role (a reused module) is merged in."""
         series = self._summaries[site, role]
         series[step] = series[step].merge(summary) if step in series else summary
+
+    def replace(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
+        """Record a summary in place of an earlier one of the same step, site and role."""
+        self._summaries[site, role][step] = summary
 
     def add_scalar(self, step: int, site: int, name: str, value: float) -> None:
         """Record a number that is no tensor summary; the last one of a step stands."""
@@ -170,15 +172,19 @@ class Trace:
         return sorted(self._scalars.get((site.index, name), {}).items())
 
     def update_to_data(self, site: Site) -> Series:
-        """Return (steps, rms(update) / rms(value)) of a parameter; steps where the value is all zero are left out."""
+        """Return (steps, rms(update) / rms(value)) of a parameter.
+
+        A weight smaller than the initialisation scale 1/√fan_in is measured by that scale, so that a layer which
+        starts at or near zero is not judged by how little it holds. Steps without any scale are left out.
+        """
+        owner = self.sites[site.owner] if site.owner is not None else None
+        floor = 1 / math.sqrt(owner.fan_in) if owner is not None and owner.fan_in and site.slot == "weight" else 0.0
         pairs = []
         for step, update in self.summaries(site, Role.UPDATE):
             value = self.summary(site, Role.VALUE, step)
-            if value is not None and value.rms > 0 and math.isfinite(update.rms):
-                pairs.append((step, update.rms / value.rms))
-        return np.array([s for s, _ in pairs], dtype=np.int64), np.array(
-            [r for _, r in pairs], dtype=np.float64
-        )
+            if value is not None and max(value.rms, floor) > 0 and math.isfinite(update.rms):
+                pairs.append((step, update.rms / max(value.rms, floor)))
+        return np.array([s for s, _ in pairs], dtype=np.int64), np.array([r for _, r in pairs], dtype=np.float64)
 
     def dead_units(self, site: Site, steps: Iterable[int] | None = None) -> npt.NDArray[np.bool_] | None:
         """Return which units of an activation were outside the responsive interval in every element of `steps`.

@@ -1,0 +1,249 @@
+"""The public functions: they only compose the rooms."""
+
+from __future__ import annotations
+
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unstuck._version import __version__
+from unstuck.capture.intervention import Intervention
+from unstuck.capture.schedule import Schedule
+from unstuck.capture.session import Session
+from unstuck.config import Config, load
+from unstuck.findings import Finding, Severity
+from unstuck.fixes.fix import Fix
+from unstuck.fixes.fold_bias import fold_redundant
+from unstuck.fixes.inflight import InflightRepairer
+from unstuck.report import NotChecked, Report, RunInfo
+from unstuck.rules.catalogue import choose, get_rule
+from unstuck.rules.causes import causal_order, group
+from unstuck.trace import Trace
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter for a report of a fault."""
+    return {"unstuck": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotChecked, ...]]:
+    """Let the chosen rules read a trace; return the findings in causal order, and the rules that could not judge."""
+    findings: list[Finding] = []
+    not_checked: list[NotChecked] = []
+    for rule_class in choose(config.select, config.ignore):
+        rule = rule_class()
+        lacking = rule.lacking(trace)
+        if lacking is None:
+            findings.extend(rule.detect(trace))
+        else:
+            not_checked.append(NotChecked(rule.code, rule.name, lacking))
+    return tuple(sorted(findings, key=causal_order)), tuple(not_checked)
+
+
+class Run:
+    """A stretch of training under watch; made by `watch`, used as a context manager.
+
+    `report()` may be asked during the run and after it. Everything is undone when the block ends, however it ends.
+    """
+
+    def __init__(self, config: Config, *, fix: bool = False, max_steps: int | None = None, title: str = "training") -> None:
+        self.config = config
+        self.title = title
+        self.command: tuple[str, ...] = ()
+        self.exit_code: int | None = None
+        self.stopped = False
+        choose(config.select, config.ignore)  # an unknown code is an error now, not after hours of training
+        self._repairer = InflightRepairer() if fix else None
+        self.session = Session(Schedule(config.every), max_steps=max_steps, intervention=self._repairer)
+        self._begun = self._ended = 0.0
+        self._started = ""
+
+    def __enter__(self) -> Run:
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._begun = time.perf_counter()
+        self.session.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = time.perf_counter()
+        self.session.stop()
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """What was mended in flight."""
+        return tuple(self._repairer.applied) if self._repairer else ()
+
+    def report(self) -> Report:
+        """Judge what was seen so far."""
+        trace = self.session.trace.snapshot()
+        ended = self._ended or time.perf_counter()
+        run = RunInfo(
+            self.title,
+            self.command,
+            versions(),
+            self._started,
+            self.session.steps,
+            ended - self._begun,
+            self.session.seconds,
+            self.exit_code,
+            self.stopped,
+        )
+        withheld = tuple(self._repairer.withheld) if self._repairer else ()
+        return make_report(trace, self.config, run, self.fixes, withheld)
+
+
+def make_report(
+    trace: Trace, config: Config, run: RunInfo, fixes: Sequence[Fix] = (), withheld: Sequence[str] = ()
+) -> Report:
+    """Judge a trace and gather everything in a report."""
+    findings, not_checked = judge(trace, config)
+    return Report(findings, tuple(group(findings)), not_checked, trace, tuple(fixes), tuple(withheld), run)
+
+
+def watch(
+    *,
+    every: int | None = None,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    fix: bool = False,
+) -> Run:
+    """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
+
+        with unstuck.watch() as run:
+            train()
+        print(run.report())
+
+    `every` samples each N-th step instead of the built-in schedule; `select` and `ignore` choose rules by code or
+    prefix; `fix` mends the network's initialisation during the first forward pass. Raises ConfigError for a setting
+    that cannot be used, UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
+    """
+    return Run(load(every=every, select=select, ignore=ignore), fix=fix)
+
+
+LossFunction = Callable[[Any, Any], Tensor]
+
+
+def check(
+    model: nn.Module,
+    batch: tuple[Any, Any],
+    loss_fn: LossFunction,
+    *,
+    pretrained: bool = False,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+) -> Report:
+    """Judge a network before training, by one forward and backward pass on one batch.
+
+    `batch` is (inputs, targets); the loss is `loss_fn(model(inputs), targets)`, a scalar tensor. Inputs that are a
+    tuple or a dict are spread over the model's arguments. With `pretrained` the rules about initialisation stay
+    silent. Parameters, buffers, gradients, modes and random number generators are left exactly as they were, also
+    when the model raises. Raises ValueError when `batch` is not a pair.
+    """
+    config = load(select=select, ignore=ignore)
+    session, run = _probe(model, batch, loss_fn, pretrained=pretrained)
+    return make_report(session.trace, config, run)
+
+
+def fix(
+    model: nn.Module,
+    batch: tuple[Any, Any],
+    loss_fn: LossFunction,
+    *,
+    unsafe: bool = False,
+    pretrained: bool = False,
+) -> Report:
+    """Mend a network before training, in place, and return the report of a check made afterwards.
+
+    Safe remedies keep the function the network computes; with `unsafe` its initialisation is mended as well (never
+    with `pretrained`). The report's `fixes` say what was changed, with the numbers before and after. Arguments and
+    errors as for `check`.
+    """
+    repairer = InflightRepairer(fold_biases=False)
+    session, _ = _probe(model, batch, loss_fn, pretrained=pretrained, intervention=repairer if unsafe else None)
+    folded = fold_redundant(model, session)
+    after, run = _probe(model, batch, loss_fn, pretrained=pretrained)
+    return make_report(after.trace, load(), run, [*repairer.applied, *folded], repairer.withheld)
+
+
+def assert_trainable(
+    model: nn.Module, batch: tuple[Any, Any], loss_fn: LossFunction, *, pretrained: bool = False
+) -> None:
+    """Raise AssertionError, with the report as its message, when `check` finds anything of warning or worse."""
+    report = check(model, batch, loss_fn, pretrained=pretrained)
+    if report.worst >= Severity.WARNING:
+        raise AssertionError(f"the network is not ready to train\n{report}")
+
+
+def explain(code: str) -> str:
+    """Return a rule's documentation by its code or name; raises UnknownRuleError with the nearest match."""
+    rule = get_rule(code)
+    return f"{rule.code} {rule.name}\n\n{rule.documentation()}"
+
+
+def _probe(
+    model: nn.Module,
+    batch: tuple[Any, Any],
+    loss_fn: LossFunction,
+    *,
+    pretrained: bool,
+    intervention: Intervention | None = None,
+) -> tuple[Session, RunInfo]:
+    """Make one watched forward and backward pass and put everything but mended parameters back."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError(f"batch must be a pair (inputs, targets), got {type(batch).__name__}")
+    inputs, targets = batch
+    session = Session(intervention=intervention)
+    session.trace.facts.weights_loaded = pretrained
+    begun = time.perf_counter()
+    with _left_as_it_was(model), torch.enable_grad(), session:
+        _loss(loss_fn(_call(model, inputs), targets)).backward()
+    title, seconds = f"a check of {type(model).__name__}", time.perf_counter() - begun
+    return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds)
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def _loss(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ValueError(f"loss_fn must return a tensor with one element, got {_describe(loss)}")
+    return loss
+
+
+def _describe(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Put gradients, buffers, modes and random number generators back when the block ends."""
+    gradients = [(p, p.grad) for p in model.parameters()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    modes = [(m, m.training) for m in model.modules()]
+    generators = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            for parameter, _ in gradients:
+                parameter.grad = None
+            yield
+    finally:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,86 @@
+"""Which operation made this tensor: kept for one step, by weak reference."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """A torch call that can be made again with a new input: used only while a repair is under way at step 0.
+
+    `position` is the index of the argument that came from `parent`; None when the call starts the chain.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    position: int | None = None
+    parent: Call | None = None
+
+    def again(self) -> Any:
+        """Make the calls of the chain once more, first to last, and return the last one's result."""
+        if self.parent is None or self.position is None:
+            return self.func(*self.args, **self.kwargs)
+        args = (*self.args[: self.position], self.parent.again(), *self.args[self.position + 1 :])
+        return self.func(*args, **self.kwargs)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor came from.
+
+    `sites` are the nearest sites upstream; `direct` says that only transparent operations stand between; `leaf` is
+    the parameter of which the tensor is a view; `unit_dim` the dimension of its units; `call` the repeatable chain.
+    """
+
+    sites: tuple[int, ...] = ()
+    direct: bool = True
+    leaf: Tensor | None = None
+    transposed: bool = False
+    unit_dim: int = -1
+    call: Call | None = None
+
+
+NOWHERE = Origin()
+
+
+class Origins:
+    """Tensor -> Origin, by identity; entries do not keep the tensors alive."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
+
+    def of(self, tensor: object) -> Origin | None:
+        """Return where `tensor` came from, or None when it was not seen being made."""
+        entry = self._entries.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def set(self, tensor: Tensor, origin: Origin) -> None:
+        """Note where `tensor` came from."""
+        self._entries[id(tensor)] = (weakref.ref(tensor), origin)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+    def union(self, tensors: Iterable[Tensor]) -> tuple[int, ...]:
+        """Return the sites upstream of any of `tensors`, each once, in order."""
+        found = {site: None for t in tensors for site in (self.of(t) or NOWHERE).sites}
+        return tuple(found)
+
+
+def tensors_in(values: Iterable[Any], depth: int = 3) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples and dicts."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif depth and isinstance(value, list | tuple):
+            yield from tensors_in(value, depth - 1)
+        elif depth and isinstance(value, dict):
+            yield from tensors_in(value.values(), depth - 1)

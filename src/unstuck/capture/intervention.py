@@ -1,0 +1,56 @@
+"""The door through which a repair reaches a running forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from unstuck.capture.functions import Activation
+from unstuck.capture.graph import Call
+from unstuck.trace import Site, Trace
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A weight layer's output about to be consumed, at step 0, with all that is needed to change the layer.
+
+    `value` is what the consumer would receive; `layer` the weight layer's site; `weight` and `biases` its live
+    parameters; `sole_use` whether no other place uses them; `chain` makes `value` again from the layer's own input.
+    """
+
+    layer: Site
+    consumer: Site
+    value: Tensor
+    weight: Tensor
+    biases: tuple[Tensor, ...]
+    sole_use: bool
+    chain: Call
+    module: nn.Module | None = None
+
+
+class Intervention(Protocol):
+    """What a repairer may do; each method returns the consumer's new input, or None to leave things as they are."""
+
+    def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
+        """Called before an activation function runs on a weight layer's output."""
+
+    def before_norm(self, trace: Trace, handover: Handover, running_mean: Tensor | None) -> Tensor | None:
+        """Called before a batch normalisation runs on a weight layer's output; running_mean has shape (units,)."""
+
+    def before_loss(
+        self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
+    ) -> Tensor | None:
+        """Called before a loss with logits or log-probabilities; `loss` evaluates the same call on other predictions."""
+
+
+def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the first argument of a torch call however it was passed."""
+    return args[0] if args else kwargs.get("input")
+
+
+def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a torch call with its first argument replaced."""
+    return ((value, *args[1:]), kwargs) if args else (args, {**kwargs, "input": value})

@@ -1,0 +1,103 @@
+"""Which module is running: global forward hooks keep a stack of module paths while a step is sampled."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+from unstuck.capture.site import Ordinals
+
+
+class Frame:
+    """One running call of a module: its path, its class, and the counters of the places passed within it."""
+
+    def __init__(self, path: str, module: nn.Module | None) -> None:
+        self.path = path
+        self.kind = type(module).__name__ if module is not None else ""
+        self.from_torch = module is not None and type(module).__module__.startswith("torch.nn.")
+        self.ordinals = Ordinals()
+
+
+class ModuleTracker:
+    """Keeps the stack of running modules and the names of their parameters.
+
+    Paths come from `named_modules()` of the outermost module. The first outermost module that has children gives
+    plain paths ("blocks.0.fc"); any other is prefixed with its class name ("Critic.fc", "Linear", "Linear-2").
+    """
+
+    def __init__(self, guard: Callable[..., Any]) -> None:
+        self._guard = guard
+        self._stack: list[Frame] = []
+        self._outside = Frame("", None)
+        self._paths: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+        self._parameter_names: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
+        self._names_by_id: dict[int, str] = {}
+        self._class_counts: Counter[str] = Counter()
+        self._plain_taken = False
+        self._handles: list[RemovableHandle] = []
+        self.roots: list[weakref.ref[nn.Module]] = []
+
+    def install(self) -> None:
+        """Register the global hooks; `remove` takes them away."""
+        if not self._handles:
+            self._handles = [
+                register_module_forward_pre_hook(self._enter),
+                register_module_forward_hook(self._leave, always_call=True),
+            ]
+
+    def remove(self) -> None:
+        """Remove the hooks and forget the running modules."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._stack = []
+
+    def new_step(self) -> None:
+        """Start the counters outside modules anew."""
+        self._outside = Frame("", None)
+
+    @property
+    def current(self) -> Frame:
+        """The innermost running module call, or the frame of code outside modules."""
+        return self._stack[-1] if self._stack else self._outside
+
+    def parameter_name(self, parameter: Tensor) -> str:
+        """Return the dotted name of a module's parameter, or ""."""
+        name = self._names_by_id.get(id(parameter), "")
+        return name if name and self._parameter_names.get(name) is parameter else ""
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        self._guard(self._push, module)
+
+    def _push(self, module: nn.Module) -> None:
+        if module not in self._paths:
+            self._name_tree(module)
+        self._stack.append(Frame(self._paths[module], module))
+
+    def _leave(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+
+    def _name_tree(self, root: nn.Module) -> None:
+        """Name a module that was first seen as outermost (or was added later), and all below it."""
+        prefix = self._stack[-1].path if self._stack else ""
+        if self._stack or self._plain_taken or not any(root.children()):
+            kind = type(root).__name__
+            self._class_counts[kind] += 1
+            own = kind if self._class_counts[kind] == 1 else f"{kind}-{self._class_counts[kind]}"
+            prefix = f"{prefix}.{own}" if prefix else own
+        else:
+            self._plain_taken = True
+        self.roots.append(weakref.ref(root))
+        for path, module in root.named_modules():
+            self._paths.setdefault(module, ".".join(part for part in (prefix, path) if part))
+        for path, parameter in root.named_parameters():
+            name = f"{prefix}.{path}" if prefix else path
+            self._parameter_names[name] = parameter
+            self._names_by_id[id(parameter)] = name

@@ -1,0 +1,160 @@
+"""Parameters: which tensors they are, what they are called, and their values, gradients and updates at a step."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+
+from unstuck.capture.graph import Origins
+from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.site import Locator, SiteRegistry, variable_name
+from unstuck.stats.reference import identical_units, summarise
+from unstuck.trace import Kind, Role, Site, Trace
+
+MAX_SAMPLE = 1 << 20  # elements of a parameter that are kept to measure its update; a strided sample beyond
+
+
+def strided_sample(parameter: Tensor) -> Tensor:
+    """Return at most 2^20 elements of a parameter, evenly spread, as a copy of shape (elements,)."""
+    flat = parameter.detach().reshape(-1)
+    stride = -(-flat.numel() // MAX_SAMPLE) if flat.numel() else 1
+    return flat[::stride].clone()
+
+
+class Parameters:
+    """Knows every parameter that took part in a sampled forward pass or sits in an optimizer."""
+
+    def __init__(self, trace: Trace, sites: SiteRegistry, modules: ModuleTracker, locator: Locator) -> None:
+        self._trace = trace
+        self._sites = sites
+        self._modules = modules
+        self._locator = locator
+        self._by_id: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._live: dict[int, weakref.ref[Tensor]] = {}
+        self._unit_dims: dict[int, int] = {}
+        self._use_counts: Counter[int] = Counter()
+        self._snapshots: dict[int, Tensor] = {}
+        self.used: set[int] = set()
+
+    # -- identity --------------------------------------------------------------------------------------------------
+
+    def leaf_of(self, tensor: object, origins: Origins) -> tuple[Tensor | None, bool]:
+        """Return (the parameter that `tensor` is or is a view of, whether transposed); (None, False) otherwise."""
+        if not isinstance(tensor, Tensor):
+            return None, False
+        if isinstance(tensor, nn.Parameter) or (tensor.requires_grad and tensor.is_leaf):
+            return tensor, False
+        origin = origins.of(tensor)
+        return (origin.leaf, origin.transposed) if origin is not None and origin.leaf is not None else (None, False)
+
+    def use(self, parameter: Tensor, site: Site, slot: str, unit_dim: int) -> None:
+        """Note that `site` used `parameter` as its `slot` in this forward pass."""
+        own = self._site_of(parameter, site, slot)
+        if own.index not in site.parameters:
+            site.parameters = (*site.parameters, own.index)
+            self._use_counts[own.index] += 1
+        self._unit_dims.setdefault(own.index, unit_dim)
+        self.used.add(own.index)
+
+    def add_unused(self, parameter: Tensor) -> None:
+        """Note a parameter of an optimizer that no observed call used."""
+        if id(parameter) not in self._by_id:
+            self._site_of(parameter, None, "")
+
+    def _site_of(self, parameter: Tensor, owner: Site | None, slot: str) -> Site:
+        known = self._by_id.get(id(parameter))
+        if known is not None and known[0]() is parameter:
+            site = self._trace.sites[known[1]]
+            if site.owner is None and owner is not None:
+                site.owner, site.slot, site.location = owner.index, slot, owner.location
+            return site
+        name = self._modules.parameter_name(parameter)
+        name = name or variable_name(self._locator.frame(sys._getframe()), parameter)
+        key = ("parameter", owner.index if owner else id(parameter), slot, name)
+        site = self._sites.get(key) or self._create(key, parameter, owner, slot, name)
+        self._by_id[id(parameter)] = (weakref.ref(parameter), site.index)
+        self._live[site.index] = weakref.ref(parameter)
+        return site
+
+    def _create(self, key: tuple[object, ...], parameter: Tensor, owner: Site | None, slot: str, name: str) -> Site:
+        site = self._sites.create(key, Kind.PARAMETER, "parameter", name, owner.location if owner else None)
+        site.owner = owner.index if owner else None
+        site.slot = slot
+        if owner is not None and slot == "weight" and not owner.path:
+            owner.variable = name
+        site.shape = tuple(parameter.shape)
+        site.dtype = str(parameter.dtype).removeprefix("torch.")
+        site.requires_grad = parameter.requires_grad
+        return site
+
+    def live(self, index: int) -> Tensor | None:
+        """Return the parameter of a site while it exists."""
+        reference = self._live.get(index)
+        return reference() if reference is not None else None
+
+    def uses(self, parameter: Tensor) -> int:
+        """Return how many sites use a parameter (tied weights: more than one)."""
+        known = self._by_id.get(id(parameter))
+        return self._use_counts[known[1]] if known is not None else 0
+
+    # -- measurements ----------------------------------------------------------------------------------------------
+
+    def measure_gradients(self, step: int) -> None:
+        """Record the gradient of each known parameter as it stands, and whether a used one has none."""
+        for index in self._live:
+            parameter = self.live(index)
+            if parameter is None or not parameter.requires_grad:
+                continue
+            gradient = parameter.grad
+            if index in self.used:
+                self._trace.add_scalar(step, index, "gradient_missing", float(gradient is None))
+            if gradient is None or gradient.layout is not torch.strided:
+                continue
+            self._trace.replace(step, index, Role.GRADIENT, summarise(gradient))
+            if step == 0:
+                self._count_identical(index, "identical_gradient_units", gradient)
+
+    def snapshot(self, step: int) -> None:
+        """Record the value of each known parameter before its update and keep a sample to measure the update by."""
+        for index in self._live:
+            parameter = self.live(index)
+            if parameter is None or not parameter.requires_grad or parameter.grad is None:
+                continue
+            self._trace.replace(step, index, Role.VALUE, summarise(parameter))
+            self._snapshots[index] = strided_sample(parameter)
+            if step == 0:
+                self._count_identical(index, "identical_units", parameter)
+
+    def measure_updates(self, step: int, *, final: bool = True) -> bool:
+        """Record the update of each parameter since its snapshot; tell whether any parameter changed."""
+        changed = False
+        for index, before in self._snapshots.items():
+            parameter = self.live(index)
+            if parameter is not None:
+                update = strided_sample(parameter) - before
+                changed = changed or bool((update != 0).any())
+                self._trace.replace(step, index, Role.UPDATE, summarise(update))
+        if final:
+            self._snapshots.clear()
+        return changed
+
+    def changed_since_snapshot(self) -> bool | None:
+        """Tell whether any parameter differs from its snapshot or is gone; None when there is none to compare with."""
+        if not self._snapshots:
+            return None
+        for index, before in self._snapshots.items():
+            parameter = self.live(index)
+            if parameter is None or not torch.equal(strided_sample(parameter), before):
+                return True
+        return False
+
+    def _count_identical(self, index: int, name: str, tensor: Tensor) -> None:
+        if tensor.dim() < 2 or tensor.numel() > MAX_SAMPLE:
+            return
+        unit_dim = self._unit_dims.get(index, 0)
+        self._trace.add_scalar(0, index, "units", tensor.shape[unit_dim])
+        self._trace.add_scalar(0, index, name, identical_units(tensor, unit_dim))

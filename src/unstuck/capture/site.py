@@ -1,0 +1,140 @@
+"""A site's identity: module path, operation, the user's source line, and a counter; the same in every step."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from unstuck.trace import Kind, Location, Site, Trace
+
+TRAINERS = frozenset(
+    """
+    accelerate lightning lightning_fabric pytorch_lightning transformers trl peft timm ignite composer fastai
+    skorch deepspeed torchtnt torchtune sentence_transformers diffusers jaxtyping beartype typeguard
+    """.split()
+)
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OUR_USER_CODE = os.path.join(_OURS, "lm") + os.sep
+_PURELIB = sysconfig.get_paths()["purelib"] + os.sep
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+
+USER, FRAMEWORK, INTERNAL = range(3)
+
+
+def _origin_of(code: CodeType) -> int:
+    """Tell whose code this is: the user's, a training framework's, or torch's, Python's and our own."""
+    file = code.co_filename
+    if file.startswith("<frozen") or file.startswith(_TORCH):
+        return INTERNAL
+    if file.startswith(_OURS) and not file.startswith(_OUR_USER_CODE):
+        return INTERNAL
+    if file.startswith(_PURELIB):
+        package = file[len(_PURELIB) :].split(os.sep, 1)[0].removesuffix(".py")
+        return FRAMEWORK if package in TRAINERS else USER
+    return INTERNAL if file.startswith(_STDLIB) and "site-packages" not in file else USER
+
+
+class Locator:
+    """Finds the user's frame above a torch call."""
+
+    def __init__(self) -> None:
+        self._origins: dict[CodeType, int] = {}
+
+    def frame(self, frame: FrameType | None) -> FrameType | None:
+        """Return the innermost user frame at or above `frame`; the innermost framework frame when there is none."""
+        fallback = None
+        while frame is not None:
+            origin = self._origins.get(frame.f_code)
+            if origin is None:
+                origin = self._origins[frame.f_code] = _origin_of(frame.f_code)
+            if origin == USER:
+                return frame
+            if origin == FRAMEWORK and fallback is None:
+                fallback = frame
+            frame = frame.f_back
+        return fallback
+
+
+def location_of(frame: FrameType | None) -> Location | None:
+    """Return the source line a frame is at."""
+    if frame is None:
+        return None
+    code = frame.f_code
+    file = code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
+    return Location(file, frame.f_lineno, code.co_qualname)
+
+
+def variable_name(frame: FrameType | None, value: object) -> str:
+    """Return the name under which the user's code holds `value` ("W1", "self.weight", "params[2]"), or ""."""
+    while frame is not None:
+        scopes = [frame.f_locals] if frame.f_locals is frame.f_globals else [frame.f_locals, frame.f_globals]
+        for scope in scopes:
+            for name, held in _names_in(scope):
+                if held is value:
+                    return name
+        frame = frame.f_back
+        if frame is not None and _origin_of(frame.f_code) != USER:
+            return ""
+    return ""
+
+
+def _names_in(scope: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield plain variables first, then attributes of `self`, then entries of lists and dicts."""
+    variables = [(name, held) for name, held in scope.items() if not name.startswith("__")]
+    yield from ((name, held) for name, held in variables if isinstance(held, torch.Tensor))
+    owner = scope.get("self")
+    if owner is not None and hasattr(owner, "__dict__"):
+        yield from ((f"{type(owner).__name__}.{name}", held) for name, held in vars(owner).items())
+    for name, held in variables:
+        if isinstance(held, list | tuple) and len(held) <= 1_000:
+            yield from ((f"{name}[{i}]", item) for i, item in enumerate(held))
+        elif isinstance(held, dict) and len(held) <= 1_000:
+            yield from ((f"{name}[{key!r}]", item) for key, item in held.items())
+
+
+class SiteRegistry:
+    """Gives out sites; the same key gives the same site."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._by_key: dict[Hashable, Site] = {}
+
+    def get(self, key: Hashable) -> Site | None:
+        """Return the site with this key, or None."""
+        return self._by_key.get(key)
+
+    def create(
+        self,
+        key: Hashable,
+        kind: Kind,
+        op: str,
+        path: str,
+        location: Location | None,
+        ordinal: int = 0,
+        module: str = "",
+    ) -> Site:
+        """Make a new site and enter it in the trace."""
+        site = Site(len(self._trace.sites), kind, op, path, location, len(self._trace.sites), ordinal, module)
+        self._trace.sites.append(site)
+        self._by_key[key] = site
+        return site
+
+
+class Ordinals:
+    """Counts how often a place was passed within one call of a module (or, outside modules, one step)."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Hashable] = Counter()
+
+    def next(self, place: Hashable) -> int:
+        """Return 0 for the first passage, 1 for the second, …"""
+        n = self._counts[place]
+        self._counts[place] += 1
+        return n

@@ -1,0 +1,103 @@
+"""One configuration: defaults < [tool.unstuck] in pyproject.toml < environment < arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "UNSTUCK_"
+
+
+class ConfigError(ValueError):
+    """A key nobody knows or a value nobody can use: one line saying what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What can be set.
+
+    `every`: sample each N-th step (None: the built-in schedule). `select` and `ignore`: rule codes or prefixes to
+    judge by and to leave out. Raises ConfigError for values that cannot be used.
+    """
+
+    every: int | None = None
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ConfigError(f"every must be a whole number of at least 1, got {self.every}")
+
+
+def load(folder: Path | None = None, environment: Mapping[str, str] | None = None, **arguments: Any) -> Config:
+    """Build the configuration for a folder; arguments that are None are not set.
+
+    The pyproject.toml is the nearest one in `folder` (default: the current one) or above. Environment variables are
+    UNSTUCK_EVERY, UNSTUCK_SELECT, UNSTUCK_IGNORE; lists are separated by commas. Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    file = _pyproject(folder or Path.cwd())
+    if file is not None:
+        values.update(_checked(_table(file), f"[tool.unstuck] in {file}"))
+    environment = os.environ if environment is None else environment
+    from_environment = {
+        name[len(PREFIX) :].lower(): text for name, text in environment.items() if name.startswith(PREFIX)
+    }
+    values.update(_checked(from_environment, "the environment (UNSTUCK_…)"))
+    values.update(_checked({k: v for k, v in arguments.items() if v is not None}, "the arguments"))
+    return Config(**values)
+
+
+def _pyproject(folder: Path) -> Path | None:
+    for parent in [folder, *folder.resolve().parents]:
+        if (parent / "pyproject.toml").is_file():
+            return parent / "pyproject.toml"
+    return None
+
+
+def _table(file: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}; mend the file") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}; check its permissions") from None
+    table = data.get("tool", {}).get("unstuck", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"[tool.unstuck] in {file} must be a table")
+    return table
+
+
+def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(Config)}
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown key {key!r} in {where}; {hint}")
+        checked[key] = _number(key, value, where) if key == "every" else _codes(key, value, where)
+    return checked
+
+
+def _number(key: str, value: Any, where: str) -> int:
+    try:
+        if isinstance(value, bool | float):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{key} in {where} must be a whole number, got {value!r}") from None
+
+
+def _codes(key: str, value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{key} in {where} must be a list of rule codes, got {value!r}")
+    return tuple(value)

@@ -1,0 +1,1 @@
+"""Remedies: one file each. They change parameters, never the trace."""

@@ -1,0 +1,75 @@
+"""fold-bias-into-norm: drop the bias of a layer that feeds batch normalisation.
+
+In training mode batch normalisation subtracts the batch's mean, and any constant with it; in evaluation mode it
+subtracts `running_mean`. Moving the bias from the layer into `running_mean` (running_mean - bias) leaves both outputs
+as they were (Ioffe & Szegedy 2015, section 3.2, https://arxiv.org/abs/1502.03167). Safe.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unstuck.fixes.fix import Applicability, Fix
+from unstuck.trace import Kind, Trace
+
+
+class LiveNetwork(Protocol):
+    """A watched network: its trace, and the tensors behind the trace's sites."""
+
+    trace: Trace
+
+    def parameter(self, site: int) -> Tensor | None:
+        """Return the parameter of a parameter site."""
+
+    def running_mean(self, site: int) -> Tensor | None:
+        """Return the running mean of a batch normalisation site."""
+
+
+def fold(bias: Tensor, running_mean: Tensor | None) -> float:
+    """Move `bias`, shape (units,), into `running_mean`, shape (units,), in place; return the bias's rms before.
+
+    Raises ValueError when the shapes differ.
+    """
+    if running_mean is not None and running_mean.shape != bias.shape:
+        raise ValueError(f"bias of shape {tuple(bias.shape)} does not fit running_mean of {tuple(running_mean.shape)}")
+    before = float(bias.detach().double().pow(2).mean().sqrt())
+    with torch.no_grad():
+        if running_mean is not None:
+            running_mean.data.sub_(bias.detach().to(running_mean.dtype))
+        bias.data.zero_()
+    return before
+
+
+def drop(model: nn.Module, bias: Tensor) -> str | None:
+    """Set the attribute of `model` (or a submodule) that holds `bias` to None; return its dotted name, or None."""
+    for path, module in model.named_modules():
+        for name, parameter in module._parameters.items():
+            if parameter is bias:
+                module._parameters[name] = None
+                return f"{path}.{name}" if path else name
+    return None
+
+
+def fold_redundant(model: nn.Module, network: LiveNetwork) -> list[Fix]:
+    """Fold and drop every bias of `model` that feeds nothing but one batch normalisation; return what was done."""
+    trace, fixes = network.trace, []
+    for layer in trace.of_kind(Kind.WEIGHT_LAYER):
+        consumers = trace.consumers(layer, direct=False)
+        biases = [site for site in trace.parameters_of(layer) if site.slot == "bias"]
+        if len(consumers) != 1 or consumers[0].op != "batch_norm" or len(biases) != 1:
+            continue
+        if consumers[0] not in trace.consumers(layer):
+            continue
+        bias, running_mean = network.parameter(biases[0].index), network.running_mean(consumers[0].index)
+        if bias is None or running_mean is None or running_mean.shape != bias.shape:
+            continue
+        rms = fold(bias, running_mean)
+        name = drop(model, bias) or biases[0].label
+        snippet = f"model.{name} = None  # or build the layer with bias=False"
+        fixes.append(
+            Fix("fold-bias-into-norm", "N001", Applicability.SAFE, name, layer.location, "rms of the bias", "1", rms, 0.0, snippet)
+        )
+    return fixes

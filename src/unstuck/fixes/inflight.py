@@ -1,0 +1,144 @@
+"""Repairs while the first forward pass runs, so that an unmodified script trains from a mended start.
+
+When a weight layer's output is about to be consumed, the layer is judged by the same thresholds as the rules use; if
+it is at fault, its parameters are changed through `.data` and the output is made again from the layer's recorded
+input, so that autograd's graph holds the new values. Layers further on are then judged on mended inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from unstuck.capture.functions import Activation
+from unstuck.capture.intervention import Handover
+from unstuck.fixes.fix import Applicability, Fix
+from unstuck.fixes.fold_bias import fold
+from unstuck.fixes.rescale_weights import rescale
+from unstuck.fixes.shrink_output_layer import shrink
+from unstuck.rules.init.unscaled_weights import is_unscaled
+from unstuck.rules.loss.overconfident_start import is_overconfident
+from unstuck.stats.reference import summarise
+from unstuck.trace import Trace
+
+
+class InflightRepairer:
+    """Applies repairs at step 0 and keeps the list of what it did in `applied`, of what it refused in `withheld`.
+
+    Networks that loaded weights are left alone, and so are layers whose parameters another place uses as well.
+    """
+
+    def __init__(self, *, fold_biases: bool = True) -> None:
+        self._fold_biases = fold_biases
+        self.applied: list[Fix] = []
+        self.withheld: list[str] = []
+
+    def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
+        """Rescale an unscaled layer; see `fixes.rescale_weights`."""
+        layer, weight = handover.layer, handover.weight
+        before = summarise(handover.value).std
+        if layer.fan_in is None or not is_unscaled(summarise(weight).std, layer.fan_in, function.gain, before):
+            return None
+        if self._refuses(trace, handover, "rescale-weights"):
+            return None
+        factor = rescale(weight, handover.biases, before)
+        value = _again(handover)
+        names = _names(trace, handover)
+        self.applied.append(
+            Fix(
+                "rescale-weights",
+                "I002",
+                Applicability.UNSAFE,
+                ", ".join(names) or layer.label,
+                layer.location,
+                "pre-activation std",
+                "1",
+                before,
+                summarise(value).std,
+                "\n".join(f"{name}.data *= {factor:.6g}" for name in names),
+            )
+        )
+        return value
+
+    def before_norm(self, trace: Trace, handover: Handover, running_mean: Tensor | None) -> Tensor | None:
+        """Fold a redundant bias into batch normalisation; see `fixes.fold_bias`."""
+        if not self._fold_biases or not handover.biases or not handover.sole_use or running_mean is None:
+            return None
+        if running_mean.shape != handover.biases[0].shape or not bool(handover.biases[0].any()):
+            return None
+        rms = fold(handover.biases[0], running_mean)
+        names = _names(trace, handover)[1:]
+        self.applied.append(
+            Fix(
+                "fold-bias-into-norm",
+                "N001",
+                Applicability.SAFE,
+                ", ".join(names) or handover.layer.label,
+                handover.layer.location,
+                "rms of the bias",
+                "1",
+                rms,
+                0.0,
+                "# build the layer with bias=False",
+            )
+        )
+        return _again(handover)
+
+    def before_loss(
+        self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
+    ) -> Tensor | None:
+        """Shrink an overconfident output layer; see `fixes.shrink_output_layer`."""
+        if baseline is None:
+            return None
+        before = float(loss(handover.value.detach()).double().mean())
+        if not is_overconfident(before, baseline) or self._refuses(trace, handover, "shrink-output-layer"):
+            return None
+        factor = shrink(handover.weight, handover.biases, _logit_std(handover))
+        value = _again(handover)
+        names = _names(trace, handover)
+        lines = [f"{names[0]}.data *= {factor:.6g}"] if names else []
+        self.applied.append(
+            Fix(
+                "shrink-output-layer",
+                "L001",
+                Applicability.UNSAFE,
+                ", ".join(names) or handover.layer.label,
+                handover.layer.location,
+                f"starting loss (baseline {baseline:.4f})",
+                "nat",
+                before,
+                float(loss(value.detach()).double().mean()),
+                "\n".join([*lines, *(f"{name}.data.zero_()" for name in names[1:])]),
+            )
+        )
+        return value
+
+    def _refuses(self, trace: Trace, handover: Handover, name: str) -> bool:
+        reason = None
+        if trace.facts.weights_loaded:
+            reason = "the script loaded weights"
+        elif not handover.sole_use:
+            reason = "its parameters are used in another place as well"
+        if reason:
+            self.withheld.append(f"{name} at {handover.layer.location or handover.layer.label}: {reason}")
+        return reason is not None
+
+
+def _again(handover: Handover) -> Tensor:
+    value = handover.chain.again()
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected a tensor from {handover.layer.label}, got {type(value).__name__}")
+    return value
+
+
+def _names(trace: Trace, handover: Handover) -> list[str]:
+    return [site.label for site in trace.parameters_of(handover.layer)]
+
+
+def _logit_std(handover: Handover) -> float:
+    """Spread of the logits as the loss sees it: about each row's mean under a softmax, about zero under a sigmoid."""
+    values = handover.value.detach().double()
+    if handover.consumer.op != "binary_cross_entropy_with_logits":
+        values = values - values.mean(-1, keepdim=True)
+    return float(values.pow(2).mean().sqrt())

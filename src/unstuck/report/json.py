@@ -1,0 +1,130 @@
+"""The rendering for programs: one JSON object with a versioned layout."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from unstuck.findings import Finding
+from unstuck.report.report import AppliedFix, Report, recent_loss, starting_loss
+from unstuck.report.text import source_line
+from unstuck.trace import Kind, Location, Role, Site, Trace
+
+SCHEMA_VERSION = 1
+
+
+def render(report: Report) -> str:
+    """Return the report as JSON text; non-finite numbers become null."""
+    return json.dumps(_finite(as_dict(report)), indent=2, allow_nan=False) + "\n"
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """Return the report as plain dicts and lists."""
+    run, trace = report.run, report.trace
+    start, baseline = starting_loss(trace)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "ok": report.ok,
+        "run": {
+            "title": run.title,
+            "command": list(run.command),
+            "versions": run.versions,
+            "started": run.started,
+            "steps": run.steps,
+            "sampled_steps": list(trace.steps),
+            "seconds": run.seconds,
+            "watching_seconds": run.watching_seconds,
+            "exit_code": run.exit_code,
+            "stopped_by_step_limit": run.stopped,
+            "backward_calls": trace.facts.backward_calls,
+            "weights_loaded": trace.facts.weights_loaded,
+            "internal_error": trace.facts.internal_error,
+        },
+        "loss": {"at_start": start, "baseline": baseline, "recent": recent_loss(trace)},
+        "causes": [
+            {"root": _finding(cause.root), "explains": [_finding(symptom) for symptom in cause.symptoms]}
+            for cause in report.causes
+        ],
+        "fixes": [_fix(fix) for fix in report.fixes],
+        "withheld": list(report.withheld),
+        "not_checked": [{"code": r.code, "name": r.name, "needs": r.lacking} for r in report.not_checked],
+        "sites": [_site(trace, site) for site in sorted(trace.sites, key=lambda s: s.order)],
+    }
+
+
+def _location(location: Location | None) -> dict[str, Any] | None:
+    if location is None:
+        return None
+    return {
+        "file": location.file,
+        "line": location.line,
+        "function": location.function,
+        "source": source_line(location),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": str(finding.severity),
+        "site": finding.site,
+        "location": _location(finding.location),
+        "steps": list(finding.steps),
+        "measured": finding.measured,
+        "threshold": finding.threshold,
+        "unit": finding.unit,
+        "message": finding.message,
+        "evidence": [{"name": e.name, "value": e.value, "unit": e.unit} for e in finding.evidence],
+        "fixes": list(finding.fixes),
+    }
+
+
+def _fix(fix: AppliedFix) -> dict[str, Any]:
+    return {
+        "name": fix.name,
+        "code": fix.code,
+        "site": fix.site,
+        "location": _location(fix.location),
+        "statistic": fix.statistic,
+        "unit": fix.unit,
+        "before": fix.before,
+        "after": fix.after,
+        "snippet": fix.snippet,
+    }
+
+
+def _site(trace: Trace, site: Site) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "label": site.label,
+        "kind": str(site.kind),
+        "op": site.op,
+        "location": _location(site.location),
+        "shape": list(site.shape),
+        "roles": {},
+    }
+    for role in Role:
+        steps, std = trace.series(site, role, "std")
+        if len(steps):
+            summary = {"first_step": int(steps[0]), "last_step": int(steps[-1])}
+            entry["roles"][str(role)] = {**summary, "std_first": float(std[0]), "std_last": float(std[-1])}
+    if site.kind is Kind.ACTIVATION:
+        _, outside = trace.series(site, Role.INPUT, "outside_fraction")
+        if len(outside):
+            dead = trace.dead_units(site)
+            entry["outside_first"] = float(outside[0])
+            entry["outside_median"] = float(np.median(outside))
+            entry["dead_units"] = None if dead is None else int(dead.sum())
+    return entry
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

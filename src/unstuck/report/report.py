@@ -1,0 +1,140 @@
+"""The result of a run: findings, root causes, what was mended, what could not be checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from unstuck.findings import Finding, Severity
+from unstuck.rules.causes import Cause
+from unstuck.trace import Location, Trace
+
+FORMATS = ("text", "json")
+
+
+class AppliedFix(Protocol):
+    """What a report needs to know of a fix; see `unstuck.Fix`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def code(self) -> str: ...  # noqa: D102
+    @property
+    def site(self) -> str: ...  # noqa: D102
+    @property
+    def location(self) -> Location | None: ...  # noqa: D102
+    @property
+    def statistic(self) -> str: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def before(self) -> float: ...  # noqa: D102
+    @property
+    def after(self) -> float: ...  # noqa: D102
+    @property
+    def snippet(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class NotChecked:
+    """A rule that could not judge, and the signal it lacked."""
+
+    code: str
+    name: str
+    lacking: str
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was run: a title, the command line, the environment, how many steps, how long (seconds)."""
+
+    title: str = "training"
+    command: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    watching_seconds: float = 0.0
+    exit_code: int | None = None
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What unstuck found in a run.
+
+    `findings` in causal order, `causes` the same grouped under their root, `fixes` what was applied, `withheld` what
+    was not and why, `not_checked` the rules that lacked a signal. Printing a report gives its text.
+    """
+
+    findings: tuple[Finding, ...]
+    causes: tuple[Cause, ...]
+    not_checked: tuple[NotChecked, ...]
+    trace: Trace = field(repr=False)
+    fixes: tuple[AppliedFix, ...] = ()
+    withheld: tuple[str, ...] = ()
+    run: RunInfo = RunInfo()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of warning or worse was found in a run that trained."""
+        return self.trace.facts.backward_calls > 0 and self.worst < Severity.WARNING
+
+    @property
+    def worst(self) -> Severity:
+        """The highest severity among the findings; INFO when there are none."""
+        return max((finding.severity for finding in self.findings), default=Severity.INFO)
+
+    def codes(self) -> list[str]:
+        """Return the codes found, each once, in causal order."""
+        return list(dict.fromkeys(finding.code for finding in self.findings))
+
+    def render(self, output_format: str = "text", *, width: int = 100, color: bool = False) -> str:
+        """Return the report as "text" or "json"; raises ValueError for another format."""
+        from unstuck.report import json, text  # they import this module
+
+        match output_format:
+            case "text":
+                return text.render(self, width=width, color=color)
+            case "json":
+                return json.render(self)
+            case _:
+                raise ValueError(f"no output format {output_format!r}; choose from {', '.join(FORMATS)}")
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write report.json and report.txt into an existing or new folder; return their paths. Raises OSError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, output_format in (("report.json", "json"), ("report.txt", "text")):
+            path = folder / name
+            path.write_text(self.render(output_format), encoding="utf-8")
+            paths.append(path)
+        return paths
+
+    def __str__(self) -> str:
+        return self.render().rstrip("\n")
+
+
+def starting_loss(trace: Trace) -> tuple[float | None, float | None]:
+    """Return (loss at step 0, its baseline): of the loss call if one was seen, else of the tensor backward had."""
+    for call in trace.loss_at_start():
+        return call.value, call.baseline
+    return trace.objective.get(0), None
+
+
+def recent_loss(trace: Trace, window: int = 100) -> float | None:
+    """Return the mean finite loss over the last `window` steps, in the loss's own unit."""
+    values = [v for _, v in sorted(trace.objective.items())[-window:] if math.isfinite(v)]
+    return sum(values) / len(values) if values else None
+
+
+def shared(findings: Sequence[Finding]) -> list[tuple[str, int]]:
+    """Return (code name, how many) for findings, in order of first appearance."""
+    counts: dict[str, int] = {}
+    for finding in findings:
+        key = f"{finding.code} {finding.name}"
+        counts[key] = counts.get(key, 0) + 1
+    return list(counts.items())

@@ -1,0 +1,148 @@
+"""The terminal's rendering: verdict, root causes with source lines and numbers, what was mended, what was not checked."""
+
+from __future__ import annotations
+
+import io
+import linecache
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from unstuck.findings import Finding, Severity
+from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
+from unstuck.rules.causes import Cause
+from unstuck.trace import Location
+
+MARKS = {Severity.ERROR: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow"), Severity.INFO: ("i", "bold cyan")}
+
+
+def render(report: Report, *, width: int = 100, color: bool = False) -> str:
+    """Return the report as text of at most `width` columns, with ANSI colours if asked."""
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        no_color=not color,
+        legacy_windows=False,
+    )
+    console.print(verdict(report), soft_wrap=True)
+    for cause in report.causes:
+        _print_cause(console, cause)
+    _print_fixes(console, report)
+    _print_not_checked(console, report)
+    _print_run(console, report)
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def verdict(report: Report) -> Text:
+    """Return the first line: what the whole comes to."""
+    facts = report.trace.facts
+    if not facts.backward_calls:
+        return Text(f"unstuck: no backward pass was seen in {report.run.title}: nothing to judge", "bold yellow")
+    roots = [cause for cause in report.causes if cause.root.severity > Severity.INFO]
+    steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}"
+    if not roots:
+        return Text(f"unstuck: no fault found in {steps}", "bold green")
+    codes = ", ".join(dict.fromkeys(cause.root.code for cause in roots))
+    plural = "s" if len(roots) != 1 else ""
+    return Text(f"unstuck: {len(roots)} root cause{plural} ({codes}) in {steps}", "bold red")
+
+
+def place(location: Location | None) -> str:
+    """Return "file:line", the file relative to the current folder where that is shorter."""
+    if location is None:
+        return ""
+    file = location.file
+    if os.path.isabs(file):
+        try:
+            file = min(file, os.path.relpath(file), key=len)
+        except ValueError:  # another drive
+            file = str(Path(file))
+    return f"{file}:{location.line}"
+
+
+def source_line(location: Location | None) -> str:
+    """Return the user's line of code, stripped; "" when it cannot be read."""
+    if location is None:
+        return ""
+    return linecache.getline(location.file, location.line).strip()
+
+
+def _print_cause(console: Console, cause: Cause) -> None:
+    finding = cause.root
+    mark, style = MARKS[finding.severity]
+    head = Text(f"\n{mark} {finding.code} {finding.name}", style)
+    where = place(finding.location)
+    head.append(f"  {where}" if where else f"  {finding.site}", "bold")
+    console.print(head, soft_wrap=True)
+    _indented(console, Text(finding.message))
+    line = source_line(finding.location)
+    if line:
+        _indented(console, Text(f"│ {line}", "dim"))
+    if cause.symptoms:
+        names = ", ".join(f"{name}{f' ×{n}' if n > 1 else ''}" for name, n in shared(cause.symptoms))
+        _indented(console, Text(f"explains {names}:", "italic"))
+        for symptom in cause.symptoms:
+            _indented(console, _symptom(symptom), by=4)
+    if finding.fixes:
+        _indented(console, Text(f"remedy: {', '.join(finding.fixes)} (unstuck rule {finding.code})", "green"))
+
+
+def _symptom(finding: Finding) -> Text:
+    where = place(finding.location)
+    return Text(f"{finding.code} {where + ': ' if where else ''}{finding.message}")
+
+
+def _indented(console: Console, text: Text, by: int = 2) -> None:
+    console.print(Padding(text, (0, 0, 0, by)))
+
+
+def _print_fixes(console: Console, report: Report) -> None:
+    if report.fixes:
+        console.print(Text("\nmended before the first step:", "bold green"))
+        for fix in report.fixes:
+            _indented(console, Text(f"{fix.code} {_fix(fix)}"))
+            for line in fix.snippet.splitlines():
+                _indented(console, Text(line, "dim"), by=6)
+    for text in report.withheld:
+        console.print(Text(f"\nnot mended: {text}", "yellow"), soft_wrap=True)
+
+
+def _fix(fix: AppliedFix) -> str:
+    unit = "" if fix.unit == "1" else f" {fix.unit}"
+    where = f" ({place(fix.location)})" if fix.location else ""
+    return f"{fix.name}: {fix.site}{where}: {fix.statistic} {fix.before:.4g} → {fix.after:.4g}{unit}"
+
+
+def _print_not_checked(console: Console, report: Report) -> None:
+    if report.not_checked and report.trace.facts.backward_calls:
+        console.print(Text("\nnot checked:", "dim"))
+        for rule in report.not_checked:
+            _indented(console, Text(f"{rule.code} {rule.name}: needs {rule.lacking}", "dim"))
+
+
+def _print_run(console: Console, report: Report) -> None:
+    trace, run = report.trace, report.run
+    if trace.facts.internal_error:
+        console.print(Text(f"\nwatching ended early by an internal error: {trace.facts.internal_error}", "red"))
+    if not trace.facts.backward_calls:
+        return
+    start, baseline = starting_loss(trace)
+    recent = recent_loss(trace)
+    parts = []
+    if start is not None:
+        parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
+    if recent is not None and run.steps > 1:
+        parts.append(f"{recent:.4f} over the last {min(100, len(trace.objective))} steps")
+    parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
+    if run.seconds:
+        parts.append(f"watching took {run.watching_seconds:.1f} s of {run.seconds:.1f} s")
+    console.print(Text("\n" + "; ".join(parts), "dim"), soft_wrap=True)
