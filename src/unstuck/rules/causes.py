@@ -26,9 +26,9 @@ def causal_order(finding: Finding) -> tuple[int, int, int, str]:
 def group(findings: Sequence[Finding]) -> list[Cause]:
     """Group findings under their root causes, earliest in causal order first.
 
-    A finding is a symptom when another one declares that it explains its code: the first such in causal order, which
-    may stand later than the symptom (oversized updates kill units). Chains are followed to their root; a claim that
-    would close a circle is ignored. Information-level findings explain nothing.
+    A finding is a symptom when another one declares that it explains its code: the first such in causal order, also
+    one that stands later than the symptom (oversized updates kill units) where none stands earlier. Chains are
+    followed to their root; a claim that would close a circle is ignored. Information-level findings explain nothing.
     """
     ordered = sorted(findings, key=causal_order)
     explainer_of: dict[int, int] = {}
@@ -38,12 +38,17 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
             position = explainer_of[position]
         return position
 
-    for position, finding in enumerate(ordered):
-        for other, explainer in enumerate(ordered):
-            claims = finding.code in explainer.explains and explainer.severity > Severity.INFO
-            if claims and root_of(other) != position:
+    def claimed(position: int, others: range) -> None:
+        for other in others:
+            explainer = ordered[other]
+            claims = ordered[position].code in explainer.explains and explainer.severity > Severity.INFO
+            if claims and position not in explainer_of and root_of(other) != position:
                 explainer_of[position] = other
-                break
+
+    for position in range(len(ordered)):
+        claimed(position, range(position))
+    for position in range(len(ordered)):
+        claimed(position, range(position + 1, len(ordered)))
     return [
         Cause(root, tuple(ordered[i] for i in sorted(explainer_of) if root_of(i) == position))
         for position, root in enumerate(ordered)

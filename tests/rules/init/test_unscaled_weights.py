@@ -86,7 +86,7 @@ class TestSilent:
     def test_embedding(self):
         b = TraceBuilder()
         b.layer("fc", weight=weight(6.0), output=normal(10, 64, 50), kind=Kind.EMBEDDING)
-        _, head = b.layer("fc2", weight=weight(1)), None
+        b.layer("fc2", weight=weight(1))
         b.record(b.trace.of_kind(Kind.PARAMETER)[0], Role.GRADIENT, weight(1))
         check_silent(UnscaledWeights, b.trace)
 
@@ -106,7 +106,7 @@ class TestSilent:
         check_silent(UnscaledWeights, b.trace)
 
     def test_small_layers_before_a_norm(self):
-        b, layers, head = network(0.05, std=0.1, depth=3)
+        b, _layers, head = network(0.05, std=0.1, depth=3)
         norm = b.site(Kind.NORM, "layer_norm", after=b.trace.producers(head))
         b.edge(norm, head)
         check_silent(UnscaledWeights, b.trace)
@@ -136,7 +136,7 @@ class TestFires:
         check_fires(UnscaledWeights, b.trace, at=layer)
 
     def test_followed_by_another_weight_layer(self):
-        b, _, head = network()
+        b, _, _head = network()
         first = b.layer("first", weight=weight(6.0), output=normal(10, 64, 50))
         b.edge(first, b.layer("second", after=first))
         check_fires(UnscaledWeights, b.trace, at=first)
@@ -171,7 +171,7 @@ class TestThreshold:
     )
     def test_either_side(self, ratio, std, expected):
         assert is_unscaled(ratio * (5 / 3) / math.sqrt(30), 30, 5 / 3, std) is expected
-        b, layers, _ = network(ratio, std, depth=2)
+        b, _layers, _ = network(ratio, std, depth=2)
         assert len(findings(UnscaledWeights, b.trace)) == 2 * expected
 
     @pytest.mark.parametrize("bad", [(math.nan, 30, 1.0, 9.0), (9.0, 30, 1.0, math.nan), (9.0, 0, 1.0, 9.0)])

@@ -76,7 +76,7 @@ class TestFires:
 
     def test_a_step_between_samples_names_the_sampled_step(self):
         b = TraceBuilder([0, 1, 40])
-        b.trace.objective |= {step: math.nan for step in range(17, 41)}
+        b.trace.objective |= dict.fromkeys(range(17, 41), math.nan)
         culprit = b.layer("fc", output=from_step(40, ONE_NAN))
         message = (
             "the loss is NaN at step 17 and at 23 of the 23 later steps; "

@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+
+from unstuck.findings import Severity
+from unstuck.rules.update.oversized_updates import (
+    ERROR_RATIO,
+    FIRST_STEP,
+    MAX_RATIO,
+    MIN_STEPS,
+    SMALL_SCALE,
+    OversizedUpdates,
+)
+from unstuck.trace import Kind, Role
+
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
+
+STEPS = range(41)
+
+
+def network(ratio, *, scale=0.5, steps=STEPS, slot="weight", kind=Kind.WEIGHT_LAYER, shape=(10, 16)):
+    """One layer whose update is `ratio` (a number, or one per step) times its weights."""
+    b = TraceBuilder(steps)
+    layer = b.layer("fc", kind=kind, fan_in=16)
+    value = normal(scale, *shape)
+    site = b.parameter(f"fc.{slot}", layer, slot, value)
+    b.record(site, Role.UPDATE, lambda step: value * (ratio(step) if callable(ratio) else ratio))
+    return b, site
+
+
+class TestSilent:
+    def test_the_guide(self):
+        check_silent(OversizedUpdates, network(1e-3)[0].trace)
+
+    def test_hot_first_steps(self):
+        check_silent(OversizedUpdates, network(lambda step: 0.5 if step < FIRST_STEP else 1e-3)[0].trace)
+
+    def test_a_few_large_updates(self):
+        check_silent(OversizedUpdates, network(lambda step: 0.5 if step % 3 == 0 else 1e-3)[0].trace)
+
+    @pytest.mark.parametrize(
+        "other", [{"slot": "bias"}, {"kind": Kind.EMBEDDING}, {"kind": Kind.NORM}, {"shape": (16,)}]
+    )
+    def test_biases_embeddings_norms_and_vectors(self, other):
+        b, _ = network(1e-3)
+        layer = b.layer("other", kind=other.get("kind", Kind.WEIGHT_LAYER), fan_in=16)
+        value = normal(0.5, *other.get("shape", (10, 16)))
+        site = b.parameter("other", layer, other.get("slot", "weight"), value)
+        b.record(site, Role.UPDATE, value)
+        check_silent(OversizedUpdates, b.trace)
+
+    def test_weights_that_start_at_zero(self):
+        b, site = network(0.0, scale=1e-9)
+        b.trace._summaries[site.index, Role.UPDATE].clear()
+        b.record(site, Role.UPDATE, normal(1e-3, 10, 16))
+        check_silent(OversizedUpdates, b.trace)
+
+    def test_nan_updates(self):
+        b, site = network(1e-3)
+        for step in range(30, 41):
+            b.trace._summaries[site.index, Role.UPDATE].pop(step)
+        b.record(site, Role.UPDATE, np.full((10, 16), np.nan), steps=range(30, 41))
+        check_silent(OversizedUpdates, b.trace)
+
+
+class TestFires:
+    def test_large_learning_rate(self):
+        b, site = network(0.085)
+        finding = check_fires(
+            OversizedUpdates,
+            b.trace,
+            at=site,
+            message="an update of fc.weight is 0.085 of its values (median of steps 20 to 40); "
+            "the guide is 0.001 and 0.03 the limit",
+            severity=Severity.WARNING,
+        )
+        assert finding.measured == pytest.approx(0.085)
+        assert (finding.threshold, finding.unit, finding.steps) == (MAX_RATIO, "1", (20, 40))
+        assert finding.evidence[1].value == 21
+
+    def test_error_when_the_weights_are_replaced(self):
+        b, site = network(ERROR_RATIO * 0.99)
+        check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.WARNING)
+        b, site = network(ERROR_RATIO * 1.01)
+        check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.ERROR)
+
+    def test_small_weights_are_measured_against_the_floor(self):
+        floor = SMALL_SCALE / math.sqrt(16)
+        b, site = network(2.0, scale=floor / 10)
+        assert check_fires(OversizedUpdates, b.trace, at=site).measured == pytest.approx(0.2)
+
+
+def test_threshold():
+    check_silent(OversizedUpdates, network(MAX_RATIO * 0.99)[0].trace)
+    b, site = network(MAX_RATIO * 1.01)
+    check_fires(OversizedUpdates, b.trace, at=site)
+
+
+class TestLacking:
+    def test_too_short(self):
+        what = "updates of a weight matrix at 5 sampled steps from step 20 on"
+        check_lacks(OversizedUpdates, network(0.5, steps=range(FIRST_STEP + MIN_STEPS - 1))[0].trace, what)
+        b, site = network(0.5, steps=range(FIRST_STEP + MIN_STEPS))
+        check_fires(OversizedUpdates, b.trace, at=site)
+
+    def test_no_updates(self):
+        b = TraceBuilder()
+        b.layer("fc", weight=normal(1, 3, 3))
+        check_lacks(OversizedUpdates, b.trace, "parameters before and after an update")
