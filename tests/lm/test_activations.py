@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from unstuck.lm.activations import ACTIVATIONS, activation, gain
 from unstuck.lm.errors import LmError
 

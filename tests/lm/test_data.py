@@ -4,11 +4,13 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from unstuck.lm.data import SHIPPED, Vocabulary, read_words, split_words
 from unstuck.lm.errors import LmError
 
@@ -77,7 +79,7 @@ def test_decoding_gives_back_the_encoded_words(words: list[str]) -> None:
     tokens = vocabulary.encode(words)
     assert len(tokens) == sum(len(word) + 1 for word in words)
     ends = [-1, *(place for place, one in enumerate(tokens) if one == 0)]
-    spelled = [vocabulary.decode(tokens[a + 1 : b + 1]) for a, b in zip(ends, ends[1:], strict=False)]
+    spelled = [vocabulary.decode(tokens[a + 1 : b + 1]) for a, b in pairwise(ends)]
     assert spelled == words
 
 

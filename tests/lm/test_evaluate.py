@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch.nn import functional as F
+
 from unstuck.lm import evaluate as module
 from unstuck.lm.errors import LmError
 from unstuck.lm.evaluate import evaluate

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+
 from unstuck.lm.data import Vocabulary, WordList, read_words
 from unstuck.lm.errors import LmError
 from unstuck.lm.examples import Batches, Corpus, Examples, build_corpus, examples_of
@@ -42,9 +43,7 @@ def test_no_words_give_no_examples() -> None:
     assert len(empty) == 0
 
 
-@pytest.mark.parametrize(
-    ("by", "sizes"), [("words", [183_893, 22_930, 22_981]), ("lines", [183_802, 22_949, 23_053])]
-)
+@pytest.mark.parametrize(("by", "sizes"), [("words", [183_893, 22_930, 22_981]), ("lines", [183_802, 22_949, 23_053])])
 def test_the_shipped_names_give_the_measured_numbers_of_examples(by: str, sizes: list[int]) -> None:
     corpus = build_corpus(read_words(), 3, by)
     assert [len(corpus.part(name)) for name in ("train", "val", "test")] == sizes

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import jaxtyped
 from torch import nn
 from torch.nn import functional as F
+
 from unstuck.lm.activations import ACTIVATIONS, gain
 from unstuck.lm.errors import LmError
 from unstuck.lm.model import INITS, NORMS, CharMLP, ModelConfig, build_model

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
 from unstuck.lm import norms
 from unstuck.lm.activations import ACTIVATIONS
 from unstuck.lm.examples import Corpus

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+
 from unstuck.lm.errors import LmError
 from unstuck.lm.recipe import OPTIMIZERS, RECIPES, build_optimizer, learning_rate
 

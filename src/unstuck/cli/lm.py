@@ -147,12 +147,12 @@ def evaluate_checkpoint(
         trained_on = words.sha256 == checkpoint.sha256
         part = split or ("val" if trained_on or data is None else ALL)
         require_choice("--split", part, (*PARTS, ALL))
-        if not trained_on and data is None:
-            _note(f"{words.name} has changed since training: its parts are not those that the model was trained on")
         examples = _examples(checkpoint, words, part)
         model = checkpoint.model()
         if recalibrate:
             recalibrate_model(model, _training_contexts(checkpoint, model, words))
+        if not trained_on and data is None:
+            _note(f"{words.name} has changed since training: its parts are not those that the model was trained on")
         typer.echo(_loss_line(part, evaluate(model, examples), len(examples)))
 
 

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unstuck.lm.checkpoint import load_checkpoint, save_checkpoint
+from unstuck.lm.data import read_words
+from unstuck.lm.errors import LmError
+from unstuck.lm.evaluate import evaluate
+from unstuck.lm.examples import Corpus, build_corpus
+from unstuck.lm.model import ModelConfig
+from unstuck.lm.recipe import OPTIMIZERS, RECIPES
+from unstuck.lm.train import Run, loss_fn, train
+
+NewRun = Callable[..., Run]
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"optimizer": name} for name in OPTIMIZERS),
+        {"recipe": "lecture"},
+        {"targets": "drawn", "schedule": "constant"},
+        {"norm": "layer", "depth": 2},
+        {"norm": "none", "lr": 0.01, "weight_decay": 0.0},
+    ],
+    ids=str,
+)
+def test_a_stopped_and_resumed_run_is_the_straight_one_bit_for_bit(
+    new_run: NewRun, corpus: Corpus, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    straight = new_run(**options)
+    losses = train(straight)
+    first = new_run(**options)
+    begun = train(first, stop_at=50)
+    save_checkpoint(tmp_path, first.checkpoint())
+    train(first, stop_at=60)  # must not reach what was saved
+    torch.manual_seed(99)  # nor must torch's global generator
+    second = Run.resume(load_checkpoint(tmp_path), corpus)
+    assert second.step == 50
+    assert begun + train(second) == losses
+    assert len(losses) == 100
+    assert same_tensors(straight.checkpoint().tensors, second.checkpoint().tensors)
+
+
+def test_a_run_saved_before_its_first_step_resumes(new_run: NewRun, corpus: Corpus, tmp_path: Path) -> None:
+    run = new_run(steps=5)
+    save_checkpoint(tmp_path, run.checkpoint())
+    assert train(Run.resume(load_checkpoint(tmp_path), corpus)) == train(run)
+
+
+def test_other_data_cannot_be_resumed_on(new_run: NewRun, corpus: Corpus) -> None:
+    checkpoint = replace(new_run().checkpoint(), sha256="0" * 64)
+    with pytest.raises(LmError) as caught:
+        Run.resume(checkpoint, corpus)
+    assert str(caught.value) == (
+        "the shipped names is not the data that the run was started on (its SHA-256 differs): "
+        "give that data with --data, or start a new run"
+    )
+
+
+@pytest.mark.parametrize(("option", "value"), [("seed", 1), ("lr", 0.02), ("batch_size", 16), ("weight_decay", 0.3)])
+def test_the_recipe_s_numbers_change_the_run(new_run: NewRun, option: str, value: float) -> None:
+    runs = new_run(steps=20), new_run(steps=20, **{option: value}), new_run(steps=20)
+    for run in runs:
+        train(run)
+    plain, changed, again = (run.model.output.weight for run in runs)
+    assert torch.equal(plain, again)
+    assert not torch.equal(plain, changed)
+
+
+def test_the_norm_momentum_changes_the_running_statistics_only(new_run: NewRun) -> None:
+    runs = new_run(steps=20), new_run(steps=20, norm_momentum=0.5)
+    for run in runs:
+        train(run)
+    plain, changed = (run.model.state_dict() for run in runs)
+    assert {name for name in plain if not torch.equal(plain[name], changed[name])} == {
+        "hidden.0.norm.running_mean",
+        "hidden.0.norm.running_var",
+    }
+
+
+def test_the_first_batch_is_shown_once_before_step_0(new_run: NewRun, corpus: Corpus) -> None:
+    plain, run, seen = new_run(steps=10), new_run(steps=10), []
+
+    def look(model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor], loss: Any) -> None:
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        seen.append((run.step, loss is loss_fn, loss(model(batch[0]), batch[1]).item()))
+        model.load_state_dict(before)
+
+    losses = train(run, stop_at=5, on_first_batch=look)
+    train(run, on_first_batch=look)
+    assert seen == [(0, True, losses[0])]
+    assert train(plain)[:5] == losses
+
+
+def test_steps_are_reported_as_they_are_done_and_can_be_stopped(new_run: NewRun) -> None:
+    run, seen = new_run(), []
+    losses = train(run, on_step=lambda step, loss: seen.append((step, loss)), should_stop=lambda: run.step == 7)
+    assert seen == list(enumerate(losses, start=1))
+    assert run.step == len(losses) == 7
+
+
+def test_training_draws_nothing_from_the_global_generator(new_run: NewRun) -> None:
+    before = torch.get_rng_state()
+    train(new_run(steps=3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(new_run: NewRun) -> None:
+    run = new_run("lecture", norm="none", activation="relu", lr=1e30)
+    with pytest.raises(
+        LmError, match=r"^the loss is (nan|inf) at step \d+: lower --lr \(now 1e\+30\) or choose another"
+    ):
+        train(run)
+    assert run.step < 10
+    poisoned = new_run()
+    poisoned.model.output.bias.data[0] = math.nan
+    state = poisoned.model.hidden[0].linear.weight.clone()  # type: ignore[union-attr, operator]
+    with pytest.raises(LmError, match="the loss is nan at step 0"):
+        train(poisoned)
+    assert torch.equal(poisoned.model.layers[0].linear.weight, state)
+
+
+def test_batch_norm_refuses_batches_of_one(new_run: NewRun) -> None:
+    with pytest.raises(
+        LmError, match=r"^batch size is 1, and BatchNorm needs at least 2 examples: raise it, or change"
+    ):
+        new_run(batch_size=1)
+    assert len(train(new_run(batch_size=1, norm="layer", steps=3))) == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_both_recipes_learn(new_run: NewRun, corpus: Corpus, recipe: str) -> None:
+    run = new_run(recipe, steps=300, hidden=50, norm_momentum=0.1)
+    train(run)
+    assert evaluate(run.model, corpus.train) < 2.6 < math.log(27)
+
+
+@pytest.mark.slow
+def test_the_fast_recipe_reaches_its_loss_on_the_shipped_names() -> None:
+    corpus = build_corpus(read_words(), 3)
+    run = Run(ModelConfig(27), RECIPES["fast"], corpus)
+    train(run)
+    assert evaluate(run.model, corpus.val) < 2.13
