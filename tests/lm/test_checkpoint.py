@@ -161,7 +161,8 @@ def test_a_json_file_that_is_no_checkpoint_is_refused(folder: Path, content: byt
         (("model", "hidden"), "20", "'hidden' is '20', not of type int"),
         (("model", "hidden"), True, "'hidden' is True, not of type int"),
         (("model", "norm"), "group", "unknown norm 'group': choose one of none, batch, layer"),
-        (("recipe", "lr"), -1, "lr is -1: give a number above 0"),
+        (("recipe", "lr"), -1, "lr is -1.0: give a number above 0"),
+        (("recipe", "lr"), 10**400, "'lr' is too large a number: restore the file or train again"),
         (("recipe",), [], "'recipe' is missing"),
         (("step",), "3", "'step' is '3', not of type int"),
         (("step",), 101, "step 101 is outside the recipe's 100"),
@@ -185,7 +186,7 @@ def test_a_json_file_that_is_no_checkpoint_is_refused(folder: Path, content: byt
         (("recipe", "optimizer"), "sgd", "has unknown tensors (optimizer.embedding.weight.exp_avg, "),
         (("step",), 0, "has unknown tensors (optimizer.embedding.weight.exp_avg, "),
     ],
-    ids=str,
+    ids=lambda part: str(part)[:40],
 )
 def test_an_entry_that_cannot_be_is_refused(folder: Path, keys: tuple[str, ...], value: Any, message: str) -> None:
     edit(folder, *keys, value=value)

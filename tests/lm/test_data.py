@@ -79,7 +79,7 @@ def test_decoding_gives_back_the_encoded_words(words: list[str]) -> None:
     tokens = vocabulary.encode(words)
     assert len(tokens) == sum(len(word) + 1 for word in words)
     ends = [-1, *(place for place, one in enumerate(tokens) if one == 0)]
-    spelled = [vocabulary.decode(tokens[a + 1 : b + 1]) for a, b in pairwise(ends)]
+    spelled = [vocabulary.decode(tokens[a + 1 : b + 1].tolist()) for a, b in pairwise(ends)]
     assert spelled == words
 
 

@@ -176,7 +176,10 @@ def _typed(record: dict[str, Any], key: str, kind: str) -> Any:
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, _JSON_TYPES[kind]):
         raise LmError(f"{key!r} is {value!r}, not of type {kind}: restore the file or train again")
-    return value
+    try:
+        return float(value) if kind == "float" else value
+    except OverflowError:
+        raise LmError(f"{key!r} is too large a number: restore the file or train again") from None
 
 
 def _parse(kind: type[_Record], record: dict[str, Any], key: str) -> _Record:
