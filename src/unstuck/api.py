@@ -54,7 +54,9 @@ class Run:
     `report()` may be asked during the run and after it. Everything is undone when the block ends, however it ends.
     """
 
-    def __init__(self, config: Config, *, fix: bool = False, max_steps: int | None = None, title: str = "training") -> None:
+    def __init__(
+        self, config: Config, *, fix: bool = False, max_steps: int | None = None, title: str = "training"
+    ) -> None:
         self.config = config
         self.title = title
         self.command: tuple[str, ...] = ()
@@ -204,7 +206,7 @@ def _probe(
     session.trace.facts.weights_loaded = pretrained
     begun = time.perf_counter()
     with _left_as_it_was(model), torch.enable_grad(), session:
-        _loss(loss_fn(_call(model, inputs), targets)).backward()
+        _loss(loss_fn(_call(model, inputs), targets)).backward()  # type: ignore[no-untyped-call]
     title, seconds = f"a check of {type(model).__name__}", time.perf_counter() - begun
     return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds)
 

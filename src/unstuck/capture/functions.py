@@ -60,6 +60,9 @@ _ALIASES = {"log_sigmoid": "logsigmoid", "threshold": "relu", "clamp_min": "relu
 _LEAKY_DEFAULT, _ELU_DEFAULT = 0.01, 1.0
 
 
+ACTIVATION_OPS = frozenset({*_FIXED, *_ALIASES, "leaky_relu", "elu", "celu"})
+
+
 def activation(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Activation | None:
     """Return what `op` (without its in-place underscore) is when called so, or None when it is no activation."""
     op = _ALIASES.get(op, op)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from unstuck.capture.call import TorchCall
+
 
 @dataclass(frozen=True)
-class Call:
-    """A torch call that can be made again with a new input: used only while a repair is under way at step 0.
+class Replay:
+    """A chain of torch calls that can be made again: used only while a repair is under way at step 0.
 
     `position` is the index of the argument that came from `parent`; None when the call starts the chain.
     """
 
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    call: TorchCall
     position: int | None = None
-    parent: Call | None = None
+    parent: Replay | None = None
 
     def again(self) -> Any:
         """Make the calls of the chain once more, first to last, and return the last one's result."""
-        if self.parent is None or self.position is None:
-            return self.func(*self.args, **self.kwargs)
-        args = (*self.args[: self.position], self.parent.again(), *self.args[self.position + 1 :])
-        return self.func(*args, **self.kwargs)
+        args, kwargs = self.call.args, self.call.kwargs
+        if self.parent is not None and self.position is not None:
+            args = (*args[: self.position], self.parent.again(), *args[self.position + 1 :])
+        return self.call.func(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Origin:
     """Where a tensor came from.
 
     `sites` are the nearest sites upstream; `direct` says that only transparent operations stand between; `leaf` is
-    the parameter of which the tensor is a view; `unit_dim` the dimension of its units; `call` the repeatable chain.
+    the parameter of which the tensor is a view; `unit_dim` the dimension of its units; `replay` the chain of
+    calls that makes it again.
     """
 
     sites: tuple[int, ...] = ()
@@ -44,7 +45,7 @@ class Origin:
     leaf: Tensor | None = None
     transposed: bool = False
     unit_dim: int = -1
-    call: Call | None = None
+    replay: Replay | None = None
 
 
 NOWHERE = Origin()

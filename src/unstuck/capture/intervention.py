@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstuck.capture.functions import Activation
-from unstuck.capture.graph import Call
+from unstuck.capture.graph import Replay
 from unstuck.trace import Site, Trace
 
 
@@ -27,8 +27,7 @@ class Handover:
     weight: Tensor
     biases: tuple[Tensor, ...]
     sole_use: bool
-    chain: Call
-    module: nn.Module | None = None
+    chain: Replay
 
 
 class Intervention(Protocol):
@@ -43,14 +42,4 @@ class Intervention(Protocol):
     def before_loss(
         self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
     ) -> Tensor | None:
-        """Called before a loss with logits or log-probabilities; `loss` evaluates the same call on other predictions."""
-
-
-def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the first argument of a torch call however it was passed."""
-    return args[0] if args else kwargs.get("input")
-
-
-def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a torch call with its first argument replaced."""
-    return ((value, *args[1:]), kwargs) if args else (args, {**kwargs, "input": value})
+        """Called before a loss of logits or log-probabilities; `loss` makes the same call on other predictions."""

@@ -16,9 +16,11 @@ from torch.optim.optimizer import Optimizer
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from unstuck.capture.boundaries import Boundaries
-from unstuck.capture.forward import CaptureMode, Recorder
+from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
+from unstuck.capture.losses import note_objective
 from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.recorder import Recorder
 from unstuck.capture.schedule import Schedule
 from unstuck.trace import Trace
 
@@ -171,21 +173,21 @@ class Session:
 
     def _install_mode(self) -> None:
         """Put our mode below the user's own, so that leaving theirs never takes ours away."""
-        stack = _get_current_function_mode_stack()
+        stack = _stack()
         if self._mode not in stack:
             self._restack([self._mode, *stack])
 
     def _remove_mode(self) -> None:
-        stack = _get_current_function_mode_stack()
+        stack = _stack()
         if self._mode in stack:
             self._restack([mode for mode in stack if mode is not self._mode])
 
     @staticmethod
     def _restack(modes: list[Any]) -> None:
-        for _ in range(len(_get_current_function_mode_stack())):
-            _pop_mode()
+        for _ in range(len(_stack())):
+            _pop_mode()  # type: ignore[no-untyped-call]
         for mode in modes:
-            _push_mode(mode)
+            _push_mode(mode)  # type: ignore[no-untyped-call]
 
     # -- what the boundaries tell ----------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class Session:
             self.trace.add_step(self._step)
             recorder.commit(self._step)
             if value is not None:
-                recorder.objective(objectives[0], value)
+                note_objective(recorder, objectives[0], value)
 
     def _finish_by_hand(self) -> None:
         """Close a step whose update was made without an optimizer."""
@@ -289,3 +291,8 @@ def _value(objectives: tuple[Tensor, ...], *, always: bool) -> float | None:
         return None
     tensor = objectives[0].detach()
     return float(tensor) if always or tensor.device.type == "cpu" else None
+
+
+def _stack() -> list[Any]:
+    """Return this thread's function modes, outermost first."""
+    return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]

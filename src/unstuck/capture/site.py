@@ -31,7 +31,7 @@ USER, FRAMEWORK, INTERNAL = range(3)
 def _origin_of(code: CodeType) -> int:
     """Tell whose code this is: the user's, a training framework's, or torch's, Python's and our own."""
     file = code.co_filename
-    if file.startswith("<frozen") or file.startswith(_TORCH):
+    if file.startswith(("<frozen", _TORCH)):
         return INTERNAL
     if file.startswith(_OURS) and not file.startswith(_OUR_USER_CODE):
         return INTERNAL

@@ -22,9 +22,15 @@ QUICK_STEPS = 2_000
 
 
 def demo(
-    steps: Annotated[int, typer.Option("--steps", min=20, metavar="N", help="Updates of each of the two runs.")] = 20_000,
-    quick: Annotated[bool, typer.Option("--quick", help=f"{QUICK_STEPS:,} updates instead: about ten seconds.")] = False,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where both reports are saved.")] = Path(".unstuck/demo"),
+    steps: Annotated[
+        int, typer.Option("--steps", min=20, metavar="N", help="Updates of each of the two runs.")
+    ] = 20_000,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{QUICK_STEPS:,} updates instead: about ten seconds.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where both reports are saved.")] = Path(
+        ".unstuck/demo"
+    ),
 ) -> None:
     """Run the naive character-level model under watch, then again with --fix, and compare."""
     script = find_example(SCRIPT)
@@ -38,17 +44,19 @@ def demo(
     console.rule("3. before and after")
     console.print(comparison(before, after, said_before, said_after))
     console.print("samples from the mended net: " + ", ".join(samples(said_after)), soft_wrap=True)
-    console.print(f"reports: {out / 'before' / 'report.txt'} and {out / 'after' / 'report.txt'} (and .json)", soft_wrap=True)
+    console.print(
+        f"reports: {out / 'before' / 'report.txt'} and {out / 'after' / 'report.txt'} (and .json)", soft_wrap=True
+    )
 
 
 def find_example(name: str) -> Path:
     """Return an example script of the checkout or of the installed package; fail when there is none."""
     checkout = Path(__file__).resolve().parents[3] / "examples" / name
     installed = Path(sysconfig.get_path("data")) / "share" / "unstuck" / "examples" / name
-    for path in (checkout, installed):
-        if path.is_file():
-            return path
-    fail(f"the example {name} is neither at {checkout} nor at {installed}; run the demo from a checkout")
+    found = [path for path in (checkout, installed) if path.is_file()]
+    if not found:
+        fail(f"the example {name} is neither at {checkout} nor at {installed}; run the demo from a checkout")
+    return found[0]
 
 
 def _run(script: Path, steps: int, out: Path, *, fix: bool) -> tuple[dict[str, Any], list[str]]:

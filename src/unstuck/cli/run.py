@@ -41,7 +41,9 @@ def run(
     ] = False,
     output_format: Annotated[
         OutputFormat,
-        typer.Option("--output-format", help="json: the report alone on standard output, the script's on standard error."),
+        typer.Option(
+            "--output-format", help="json: the report alone on standard output, the script's on standard error."
+        ),
     ] = OutputFormat.TEXT,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="DIR", help="Also write report.json and report.txt to DIR.")
@@ -50,7 +52,8 @@ def run(
         int | None, typer.Option("--every", min=1, metavar="N", help="Sample each N-th step (default: ever fewer).")
     ] = None,
     select: Annotated[
-        str | None, typer.Option("--select", metavar="CODES", help="Judge by these rules alone (codes or prefixes, A001,L).")
+        str | None,
+        typer.Option("--select", metavar="CODES", help="Judge by these rules alone (codes or prefixes, A001,L)."),
     ] = None,
     ignore: Annotated[
         str | None, typer.Option("--ignore", metavar="CODES", help="Leave these rules out (codes or prefixes).")

@@ -70,6 +70,17 @@ def fold_redundant(model: nn.Module, network: LiveNetwork) -> list[Fix]:
         name = drop(model, bias) or biases[0].label
         snippet = f"model.{name} = None  # or build the layer with bias=False"
         fixes.append(
-            Fix("fold-bias-into-norm", "N001", Applicability.SAFE, name, layer.location, "rms of the bias", "1", rms, 0.0, snippet)
+            Fix(
+                "fold-bias-into-norm",
+                "N001",
+                Applicability.SAFE,
+                name,
+                layer.location,
+                "rms of the bias",
+                "1",
+                rms,
+                0.0,
+                snippet,
+            )
         )
     return fixes

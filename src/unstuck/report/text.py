@@ -1,4 +1,4 @@
-"""The terminal's rendering: verdict, root causes with source lines and numbers, what was mended, what was not checked."""
+"""The terminal's rendering: verdict, root causes with lines and numbers, what was mended, what was not checked."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 OCTAVES = 32
 BINS_PER_OCTAVE = 8
 EDGES: FloatArray = np.exp2(np.arange(-OCTAVES * BINS_PER_OCTAVE, OCTAVES * BINS_PER_OCTAVE + 1) / BINS_PER_OCTAVE)
-"""Bin edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, bin 513 above."""
+"""Edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, 513 above."""
 BINS = len(EDGES) + 1
 
 

@@ -1,0 +1,132 @@
+"""Handlers of layers with parameters: linear maps, convolutions, embeddings, normalisations."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch import Tensor
+
+from unstuck.capture import functions
+from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import Origin
+from unstuck.capture.recorder import Recorder
+from unstuck.trace import Kind
+
+Operands = tuple[Tensor, Tensor, Any, bool]
+
+
+def after_weight_layer(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a weight layer: a linear map or convolution, or a matrix product with a parameter."""
+    found = _operands(recorder, call)
+    if found is None or not isinstance(out, Tensor):
+        return False
+    x, weight, bias, on_right = found
+    leaf, transposed = recorder.parameters.leaf_of(weight, recorder.origins)
+    if leaf is None and call.op in functions.MATMUL_OPS:
+        return False
+    site = recorder.site(Kind.WEIGHT_LAYER, call.op)
+    site.fan_in = fan_in(call.op, weight, on_right)
+    recorder.connect(site, x)
+    if leaf is not None:
+        recorder.parameters.use(leaf, site, "weight", weight_unit_dim(call.op, weight, on_right, transposed))
+    bias_leaf, _ = recorder.parameters.leaf_of(bias, recorder.origins)
+    if bias_leaf is not None:
+        recorder.parameters.use(bias_leaf, site, "bias", 0)
+    recorder.watch_output(site, out)
+    dims = functions.CONVOLUTIONS.get(call.op)
+    unit_dim = -1 if dims is None else -dims - 1
+    recorder.origins.set(out, Origin((site.index,), unit_dim=unit_dim, replay=recorder.replay(call)))
+    return True
+
+
+def _operands(recorder: Recorder, call: TorchCall) -> Operands | None:
+    """Return (input, weight, bias, weight on the right) of a weight layer's call, or None."""
+    if call.op in functions.WEIGHT_OPS:
+        names = ("mat1", "mat2", "input") if call.op == "addmm" else ("input", "weight", "bias")
+        x, weight, bias = (call.arg(p, n) for p, n in zip(functions.WEIGHT_OPS[call.op], names, strict=True))
+        if isinstance(x, Tensor) and isinstance(weight, Tensor):
+            return x, weight, bias, call.op == "addmm"
+        return None
+    left, right = call.input, call.arg(1, "mat2" if call.op in ("mm", "bmm") else "other")
+    if call.op == "__rmatmul__":
+        left, right = right, left
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return None
+    if recorder.parameters.leaf_of(right, recorder.origins)[0] is not None:
+        return left, right, None, True
+    return right, left, None, False
+
+
+def fan_in(op: str, weight: Tensor, on_right: bool) -> int:
+    """Return the number of inputs of one unit, of a weight as the call got it."""
+    if op in functions.MATMUL_OPS or op == "addmm":
+        if weight.dim() == 1:
+            return weight.shape[0]
+        return weight.shape[-2] if on_right else weight.shape[-1]
+    units = weight.shape[1] if op.startswith("conv_transpose") else weight.shape[0]
+    return int(weight.numel() // max(1, units))
+
+
+def weight_unit_dim(op: str, weight: Tensor, on_right: bool, transposed: bool) -> int:
+    """Return the dimension of the parameter whose entries are the layer's units."""
+    if weight.dim() < 2:
+        return 0
+    if op in functions.MATMUL_OPS or op == "addmm":
+        last = on_right != transposed
+        return weight.dim() - 1 if last else weight.dim() - 2
+    return 1 if op.startswith("conv_transpose") else 0
+
+
+def after_addition(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """A parameter added to a weight layer's output is that layer's bias."""
+    if len(call.args) < 2 or call.kwargs or not isinstance(out, Tensor):
+        return False
+    for position in (0, 1):
+        layer_output, bias = call.args[position], call.args[1 - position]
+        origin = recorder.origins.of(layer_output)
+        leaf, _ = recorder.parameters.leaf_of(bias, recorder.origins)
+        if origin is None or not origin.direct or not origin.sites or leaf is None:
+            continue
+        site = recorder.trace.sites[origin.sites[0]]
+        if site.kind is not Kind.WEIGHT_LAYER or leaf.dim() > 2 or out.shape != layer_output.shape:
+            continue
+        recorder.parameters.use(leaf, site, "bias", -1)
+        recorder.origins.set(out, recorder.extended(origin, call, position))
+        return True
+    return False
+
+
+def after_embedding(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a look-up in a table of parameters, by `embedding` or by indexing."""
+    index, table = call.input, call.arg(1, "weight")
+    if call.op == "__getitem__":
+        index, table = table, index
+    leaf, _ = recorder.parameters.leaf_of(table, recorder.origins)
+    if leaf is None or not isinstance(index, Tensor) or index.is_floating_point() or not isinstance(out, Tensor):
+        return False
+    site = recorder.site(Kind.EMBEDDING, "embedding")
+    recorder.parameters.use(leaf, site, "weight", 0)
+    recorder.watch_output(site, out)
+    recorder.origins.set(out, Origin((site.index,)))
+    return True
+
+
+def after_norm(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a normalisation and its gain and bias."""
+    x = call.input
+    if not isinstance(x, Tensor) or not isinstance(out, Tensor):
+        return False
+    site = recorder.site(Kind.NORM, call.op)
+    recorder.connect(site, x)
+    for position, slot in zip(functions.NORM_OPS[call.op], ("weight", "bias"), strict=True):
+        leaf, _ = recorder.parameters.leaf_of(call.arg(position, slot), recorder.origins)
+        if leaf is not None:
+            recorder.parameters.use(leaf, site, slot, 0)
+    running_mean = call.arg(1, "running_mean") if call.op == "batch_norm" else None
+    if isinstance(running_mean, Tensor):
+        recorder.running_means[site.index] = weakref.ref(running_mean)
+    unit_dim = -1 if call.op in ("layer_norm", "rms_norm") or x.dim() < 2 else 1 - x.dim()
+    recorder.watch_output(site, out)
+    recorder.origins.set(out, Origin((site.index,), unit_dim=unit_dim))
+    return True

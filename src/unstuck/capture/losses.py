@@ -1,0 +1,67 @@
+"""Handlers of losses: their value, and the baseline by the same call on uninformative predictions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstuck.capture import functions
+from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import Origin
+from unstuck.capture.recorder import Recorder
+from unstuck.capture.repairs import handover
+from unstuck.trace import Kind, LossCall
+
+
+def before_loss(recorder: Recorder, call: TorchCall) -> TorchCall | None:
+    """Find the loss's place; let a repairer change the output layer."""
+    value = call.input
+    recorder.running = None
+    if not isinstance(value, Tensor) or (recorder.origins.of(value) is None and not value.requires_grad):
+        return None
+    site = recorder.running = recorder.site(Kind.LOSS, call.op)
+    recorder.connect(site, value)
+    handed = handover(recorder, site, value) if call.op in functions.LOGIT_LOSSES else None
+    if handed is None or recorder.intervention is None:
+        return None
+
+    def loss(predictions: Tensor) -> Tensor:
+        other = call.with_input(predictions)
+        return torch.as_tensor(other.func(*other.args, **other.kwargs))
+
+    baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
+    changed = recorder.intervention.before_loss(recorder.trace, handed, loss, baseline)
+    return None if changed is None else call.with_input(changed)
+
+
+def after_loss(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record the loss's value and baseline."""
+    site, recorder.running = recorder.running, None
+    if site is None or not isinstance(out, Tensor):
+        return False
+    value = float(out.detach().double().mean())
+    baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
+    recorder.later(lambda step: recorder.trace.loss_calls.append(LossCall(step, site.index, value, baseline)))
+    recorder.origins.set(out, Origin((site.index,)))
+    return True
+
+
+def note_objective(recorder: Recorder, tensor: Tensor, value: float) -> None:
+    """Record a loss written by hand: the tensor `backward` is called on when no known loss made it.
+
+    Its baseline is ln(classes) when a log-softmax, and nothing else, feeds it.
+    """
+    origin = recorder.origins.of(tensor)
+    if origin is None or any(recorder.trace.sites[i].kind is Kind.LOSS for i in origin.sites):
+        return
+    site = recorder.site(Kind.LOSS, "objective")
+    recorder.connect(site, tensor)
+    sources = [recorder.trace.sites[i] for i in origin.sites]
+    baseline = None
+    if len(sources) == 1 and sources[0].op == "log_softmax":
+        classes = recorder.trace.scalar(sources[0], "classes", recorder.step)
+        baseline = math.log(classes) if classes else None
+    recorder.trace.loss_calls.append(LossCall(recorder.step, site.index, value, baseline))

@@ -1,0 +1,68 @@
+"""Handlers of what stands between layers: views and casts, dropout, softmax, and everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from unstuck.capture import functions
+from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import Origin, tensors_in
+from unstuck.capture.recorder import Recorder
+from unstuck.trace import Kind
+
+FLIPS = frozenset({"t", "T", "mT", "H", "mH", "transpose", "permute", "swapaxes", "swapdims"})
+
+
+def after_transparent(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """What follows a view or cast follows what came before it; a view of a parameter stands for the parameter."""
+    value = call.args[0] if call.args else None
+    if not isinstance(value, Tensor) or not isinstance(out, Tensor):
+        return False
+    leaf, transposed = recorder.parameters.leaf_of(value, recorder.origins)
+    if leaf is not None:
+        recorder.origins.set(out, Origin(leaf=leaf, transposed=transposed != (call.op in FLIPS)))
+        return True
+    origin = recorder.origins.of(value)
+    if origin is None:
+        return False
+    unit_dim = origin.unit_dim if call.op in functions.KEEPS_UNIT_DIM else -1
+    recorder.origins.set(out, recorder.extended(origin, call, 0, unit_dim))
+    return True
+
+
+def after_dropout(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record dropout; what follows it follows the layer before it as well."""
+    origin = recorder.origins.of(call.input)
+    if origin is None or not isinstance(out, Tensor):
+        return False
+    site = recorder.site(Kind.DROPOUT, call.op)
+    recorder.connect(site, call.input)
+    recorder.origins.set(out, Origin((*origin.sites, site.index), origin.direct, unit_dim=origin.unit_dim))
+    return True
+
+
+def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a softmax or log-softmax and over how many classes it goes."""
+    x = call.input
+    origin = recorder.origins.of(x)
+    if origin is None or not isinstance(out, Tensor):
+        return False
+    site = recorder.site(Kind.SOFTMAX, call.op)
+    recorder.connect(site, x)
+    dim = call.arg(1, "dim")
+    classes = x.shape[dim] if isinstance(dim, int) and x.dim() else x.numel()
+    recorder.later(lambda step: recorder.trace.add_scalar(step, site.index, "classes", classes))
+    replay = recorder.replay(call, 0, origin.replay) if call.args and origin.direct else None
+    recorder.origins.set(out, Origin((site.index,), replay=replay))
+    return True
+
+
+def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Any other operation: what it makes comes, indirectly, from all that its inputs came from."""
+    sites = recorder.origins.union(tensors_in((call.args, call.kwargs)))
+    if sites:
+        for tensor in tensors_in((out,)):
+            recorder.origins.set(tensor, Origin(sites, direct=False))
+    return True

@@ -1,0 +1,131 @@
+"""Fills the trace from the calls of one thread while a step is sampled."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from torch import Tensor
+
+from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import Origin, Origins, Replay, tensors_in
+from unstuck.capture.intervention import Intervention
+from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.parameters import Parameters
+from unstuck.capture.site import Locator, SiteRegistry, location_of
+from unstuck.stats.reference import summarise
+from unstuck.stats.summary import TensorSummary
+from unstuck.trace import Edge, Kind, Role, Site, Trace
+
+
+class Recorder:
+    """What the handlers of calls share: sites, origins, parameters, and the numbers of the pass under way.
+
+    Numbers of a forward pass wait until its backward pass begins; a pass that never gets one leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        modules: ModuleTracker,
+        guard: Callable[..., Any],
+        intervention: Intervention | None = None,
+    ) -> None:
+        self.trace = trace
+        self.modules = modules
+        self.guard = guard
+        self.intervention = intervention
+        self.locator = Locator()
+        self.sites = SiteRegistry(trace)
+        self.origins = Origins()
+        self.parameters = Parameters(trace, self.sites, modules, self.locator)
+        self.running_means: dict[int, weakref.ref[Tensor]] = {}
+        self.running: Site | None = None  # the site of the activation or loss call that is being made
+        self.step = 0
+        self.in_backward = False
+        self._pending: list[Callable[[int], None]] = []
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def begin(self, step: int) -> None:
+        """Start recording the forward pass of a step."""
+        self.step = step
+        self.parameters.used.clear()
+        self.new_pass()
+
+    def new_pass(self) -> None:
+        """Start recording another forward pass of the same step (accumulated gradients)."""
+        self._pending.clear()
+        self.origins.clear()
+        self.modules.new_step()
+        self.in_backward = False
+
+    def commit(self, step: int) -> None:
+        """Enter what the forward pass gave into the trace: its backward pass has begun."""
+        self.step = step
+        for write in self._pending:
+            write(step)
+        self._pending.clear()
+        self.in_backward = True
+
+    def later(self, write: Callable[[int], None]) -> None:
+        """Run `write(step)` when the pass's backward begins."""
+        self._pending.append(write)
+
+    # -- sites -----------------------------------------------------------------------------------------------------
+
+    def site(self, kind: Kind, op: str) -> Site:
+        """Return the site of the call that is being made, counting this passage of its place."""
+        user = self.locator.frame(sys._getframe())
+        here = self.modules.current
+        line: Hashable = None if here.from_torch or user is None else (user.f_code.co_filename, user.f_lineno)
+        ordinal = here.ordinals.next((op, line))
+        key = (here.path, op, line, ordinal)
+        site = self.sites.get(key)
+        if site is None:
+            site = self.sites.create(key, kind, op, here.path, location_of(user), ordinal, here.kind)
+        return site
+
+    def connect(self, site: Site, *inputs: Any) -> None:
+        """Note what made the inputs of a site."""
+        for tensor in tensors_in(inputs):
+            origin = self.origins.of(tensor)
+            if origin is not None:
+                self.trace.edges.update(Edge(p, site.index, origin.direct) for p in origin.sites if p != site.index)
+
+    def record(self, site: Site, role: Role, summary: TensorSummary) -> None:
+        """Enter a summary when the pass's backward begins."""
+        self.later(lambda step: self.trace.add(step, site.index, role, summary))
+
+    def watch_output(self, site: Site, out: Tensor) -> None:
+        """Record an output, and its gradient when backward brings one."""
+        if not out.is_floating_point():
+            return
+        self.record(site, Role.OUTPUT, summarise(out))
+        if out.requires_grad:
+            out.register_hook(lambda grad: self.guard(self._output_gradient, site, grad))  # type: ignore[no-untyped-call]
+
+    def _output_gradient(self, site: Site, grad: Tensor) -> None:
+        if self.in_backward:
+            self.trace.add(self.step, site.index, Role.OUTPUT_GRADIENT, summarise(grad))
+
+    # -- repeatable calls ------------------------------------------------------------------------------------------
+
+    @property
+    def repairing(self) -> bool:
+        """Whether calls must be kept repeatable: only at step 0, for a repairer."""
+        return self.intervention is not None and self.step == 0
+
+    def replay(self, call: TorchCall, position: int | None = None, parent: Replay | None = None) -> Replay | None:
+        """Keep a call (after those of `parent`, whose result is its argument `position`) when repairs are on."""
+        if not self.repairing or (position is not None and parent is None):
+            return None
+        return Replay(call, position, parent)
+
+    def extended(self, origin: Origin, call: TorchCall, position: int, unit_dim: int | None = None) -> Origin:
+        """Return the origin of what `call` made of its argument `position`, which came from `origin`."""
+        replay = self.replay(call, position, origin.replay)
+        dim = origin.unit_dim if unit_dim is None else unit_dim
+        return Origin(origin.sites, origin.direct, unit_dim=dim, replay=replay)
