@@ -41,9 +41,10 @@ class TestSilent:
         b.loss("objective", far=b.activation("tanh", after=b.layer(), pre=share(90)))
         check_silent(Saturated, b.trace)
 
-    def test_sigmoid_gate_whose_output_is_multiplied(self):
+    @pytest.mark.parametrize("op", ["sigmoid", "tanh"])
+    def test_gates_and_gated_values_whose_output_is_multiplied(self, op):
         b = TraceBuilder()
-        gate = b.activation("sigmoid", after=b.layer("gate"), pre=share(90))
+        gate = b.activation(op, after=b.layer("gate"), pre=share(90))
         b.loss(after=b.layer("head", far=gate))
         check_silent(Saturated, b.trace)
 

@@ -52,6 +52,17 @@ class TestSilent:
         b.loss("mse_loss", after=second)
         check_silent(MissingGradient, b.trace)
 
+    def test_target_network_whose_output_is_detached(self):
+        b, layers = chain(False, False)
+        for layer in layers:
+            for parameter in b.trace.parameters_of(layer):
+                b.record(parameter, Role.GRADIENT, normal(1e-3, *parameter.shape))
+        first = b.layer("target.fc0", weight=normal(1, 3, 3), bias=normal(1, 3))
+        second = b.layer("target.fc1", weight=normal(1, 3, 3), bias=normal(1, 3), after=first)
+        mark(b, first, True)
+        mark(b, second, True)
+        check_silent(MissingGradient, b.trace)
+
     def test_running_average_that_is_copied_in(self):
         b, layers = chain(True, False)
         for parameter in b.trace.parameters_of(layers[0]):

@@ -13,8 +13,6 @@ from unstuck.rules.window import finite, seen_enough, span
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_SATURATED = 20.0  # % of a site's elements; deep tanh networks with gain 5/3 show 2 to 6 %, N(0, 1) weights 60 %
-GATE_OPS = frozenset({"sigmoid", "hardsigmoid"})
-"""Functions into [0, 1], which are gates where their output is multiplied by something."""
 
 
 class Saturated(Rule):
@@ -34,8 +32,8 @@ class Saturated(Rule):
 
     ## Stays silent on
     Functions that are flat on one side only (ReLU: see A002); the activation that feeds nothing but the loss;
-    sigmoids used as gates, whose output is multiplied rather than given to a layer; softmax in attention; the cells
-    of `nn.LSTM` and `nn.GRU`, whose gates are not observed.
+    gates and what they gate, whose output is multiplied or added rather than given to a layer as it is, as in the
+    cells of an LSTM or GRU written by hand; softmax in attention; `nn.LSTM` and `nn.GRU`, which are not looked into.
 
     ## Example
         h = torch.tanh(x @ torch.randn(30, 200))  # pre-activations with standard deviation 5.5
@@ -90,8 +88,8 @@ class Saturated(Rule):
 
 
 def _excused(trace: Trace, graph: Graph, site: Site) -> bool:
-    gate = site.op in GATE_OPS and not trace.consumers(site)
-    return gate or graph.feeds_only_loss(site)
+    multiplied = not trace.consumers(site)  # a gate or a gated value: no layer takes its output as it is
+    return multiplied or graph.feeds_only_loss(site)
 
 
 def _outside(lower: float, upper: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
@@ -34,7 +34,8 @@ class MissingGradient(Rule):
     Parameters with requires_grad=False or used without recording gradients; parameters that got a gradient at any
     sampled step (networks trained in turn) or were changed by other means (running averages of another network); an
     output that nothing uses while the layers before it are trained, such as an unused head; a whole network whose
-    output goes into nothing but the loss, such as a teacher's.
+    output goes into nothing but the loss, such as a teacher's, or whose every parameter has the shape of one that
+    does get gradients, such as a target network's.
 
     ## Example
         logits = self.head(self.rnn(x)[0].detach())  # the recurrent layer never learns
@@ -80,10 +81,11 @@ class MissingGradient(Rule):
         feeds_loss = any(trace.sites[i].kind is Kind.LOSS for i in below)
         unused_branch = follows_trained and not feeds_loss and not feeds_trained
         fixed_target = feeds_loss and not feeds_trained and not follows_trained
-        if unused_branch or fixed_target:
-            return
         layers = [i for i in missing if i == index or i in above]
         parameters = [parameter for i in layers for parameter in missing[i]]
+        apart = not feeds_trained and not follows_trained
+        if unused_branch or fixed_target or (apart and _is_copy(trace, parameters)):
+            return
         seen = [step for parameter in parameters for step, _ in trace.scalars(parameter, "gradient_missing")]
         site, sampled = trace.sites[index], len(set(seen))
         which = f"{parameters[0].label} of " if len(parameters) == 1 and site is not parameters[0] else ""
@@ -110,6 +112,12 @@ def _lies_below(trace: Trace, graph: Graph, other: int, index: int) -> bool:
     if other == index or other not in graph.downstream(index):
         return False
     return index not in graph.downstream(other) or trace.sites[other].order > trace.sites[index].order
+
+
+def _is_copy(trace: Trace, parameters: list[Site]) -> bool:
+    """Tell whether each of several parameters has the shape of another one that gets gradients."""
+    trained = Counter(p.shape for p in trace.of_kind(Kind.PARAMETER) if trace.summaries(p, Role.GRADIENT))
+    return len(parameters) > 1 and Counter(p.shape for p in parameters) <= trained
 
 
 def _never_got_one(trace: Trace, parameter: Site) -> bool:
