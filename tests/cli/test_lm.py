@@ -122,6 +122,15 @@ def test_the_preflight_report_comes_before_training(train: Invoke, monkeypatch: 
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_preflight_leaves_no_trace_in_the_run(train: Invoke, tmp_path: Path, norm: str) -> None:
+    checked = train("--norm", norm, "--preflight", "--out", tmp_path / "checked")
+    assert checked.exit_code == 0
+    plain = train("--norm", norm, "--out", tmp_path / "plain")
+    assert len(checked.stdout) > len(plain.stdout) + 100
+    assert same(tmp_path / "checked", tmp_path / "plain")
+
+
 def test_evaluation_and_sampling_of_what_was_trained(invoke: Invoke, train: Invoke, tmp_path: Path) -> None:
     trained, out = train().stdout, tmp_path / "out"
     loss = r"loss \d\.\d{4} nats \(perplexity \d+\.\d{3}\) over [\d,]+ examples"

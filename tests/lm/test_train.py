@@ -15,7 +15,7 @@ from unstuck.lm.errors import LmError
 from unstuck.lm.evaluate import evaluate
 from unstuck.lm.examples import Corpus, build_corpus
 from unstuck.lm.model import ModelConfig
-from unstuck.lm.recipe import OPTIMIZERS, RECIPES
+from unstuck.lm.recipe import OPTIMIZERS, RECIPES, learning_rate
 from unstuck.lm.train import Run, loss_fn, train
 
 NewRun = Callable[..., Run]
@@ -77,6 +77,13 @@ def test_the_recipe_s_numbers_change_the_run(new_run: NewRun, option: str, value
     plain, changed, again = (run.model.output.weight for run in runs)
     assert torch.equal(plain, again)
     assert not torch.equal(plain, changed)
+
+
+def test_each_step_is_done_at_the_schedule_s_rate(new_run: NewRun) -> None:
+    run, used = new_run(steps=20), []
+    train(run, on_step=lambda step, loss: used.append(run.optimizer.param_groups[0]["lr"]))
+    assert used == [learning_rate(run.recipe, step) for step in range(20)]
+    assert len(set(used)) == 20
 
 
 def test_the_norm_momentum_changes_the_running_statistics_only(new_run: NewRun) -> None:

@@ -173,7 +173,7 @@ def _mapping(record: dict[str, Any], key: str, strings: tuple[str, ...]) -> dict
 
 
 def _typed(record: dict[str, Any], key: str, kind: str) -> Any:
-    value = record.get(key)
+    value: Any = record.get(key)
     if isinstance(value, bool) or not isinstance(value, _JSON_TYPES[kind]):
         raise LmError(f"{key!r} is {value!r}, not of type {kind}: restore the file or train again")
     try:
