@@ -177,7 +177,7 @@ def _typed(record: dict[str, Any], key: str, kind: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, _JSON_TYPES[kind]):
         raise LmError(f"{key!r} is {value!r}, not of type {kind}: restore the file or train again")
     try:
-        return float(value) if kind == "float" else value
+        return float(record[key]) if kind == "float" else value
     except OverflowError:
         raise LmError(f"{key!r} is too large a number: restore the file or train again") from None
 
