@@ -34,7 +34,7 @@ class Finding:
     """A claim: what was measured, where, when, and against which threshold.
 
     `measured` and `threshold` are in `unit`. `steps` is the first and last step the measurement covers, `site` the
-    label of the place, `sites` how many places share the finding. `explains` holds the codes of rules whose findings
+    label of the place. `explains` holds the codes of rules whose findings
     may be consequences of this one, `fixes` the names of remedies. Raises ValueError when a number is missing or NaN.
     """
 

@@ -97,5 +97,13 @@ def test_order_is_stage_then_severity_then_place():
 def test_every_finding_appears_once():
     found = [finding(code, site_index=i) for i, code in enumerate(("A001", "A001", "I002", "U001", "L011", "G001"))]
     causes = group(found)
-    listed = [f for cause in causes for f in (cause.root, *cause.symptoms)]
+    listed = [f for cause in causes for f in (cause.root, *cause.also, *cause.symptoms)]
     assert sorted(f.site_index for f in listed) == list(range(6))
+
+
+def test_one_fault_at_several_places_is_one_cause():
+    first, second, third = (finding("U001", site_index=place) for place in (3, 1, 2))
+    (cause,) = group([first, second, third, finding("A002", site_index=9)])
+    assert cause.root is second
+    assert cause.also == (third, first)
+    assert [symptom.code for symptom in cause.symptoms] == ["A002"]

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from unstuck.capture import functions
 from unstuck.capture.activations import after_activation, before_activation
 from unstuck.capture.call import TorchCall, op_name, plain_op
-from unstuck.capture.layers import after_addition, after_embedding, after_norm, after_weight_layer
+from unstuck.capture.layers import after_addition, after_embedding, after_norm, after_recurrent, after_weight_layer
 from unstuck.capture.losses import after_loss, before_loss
 from unstuck.capture.passing import after_dropout, after_other, after_softmax, after_transparent
 from unstuck.capture.recorder import Recorder
@@ -27,8 +27,8 @@ After = Callable[[Recorder, TorchCall, Any], bool]
 INERT = frozenset(
     """
     __get__ __set__ dim size numel item stride is_contiguous storage data_ptr __len__ __repr__ __format__
-    __bool__ __hash__ __eq__ tolist numpy cpu is_floating_point is_complex backward register_hook element_size
-    __iter__ detach detach_ zero_ fill_ normal_ uniform_ copy_ _set_grad_enabled set_grad_enabled shape dtype
+    __bool__ __hash__ __eq__ tolist numpy is_floating_point is_complex backward register_hook element_size
+    __iter__ detach_ zero_ fill_ normal_ uniform_ copy_ _set_grad_enabled set_grad_enabled shape dtype
     device grad data requires_grad is_leaf grad_fn layout ndim is_cuda is_cpu is_sparse is_quantized
     """.split()
 )
@@ -50,6 +50,7 @@ AFTER: dict[str, After] = _table(
     (functions.WEIGHT_OPS, after_weight_layer),
     (functions.MATMUL_OPS, after_weight_layer),
     (functions.NORM_OPS, after_norm),
+    (functions.RECURRENT_OPS, after_recurrent),
     (("embedding", "__getitem__"), after_embedding),
     (functions.DROPOUT_OPS, after_dropout),
     (functions.SOFTMAX_OPS, after_softmax),

@@ -34,6 +34,7 @@ class Activation:
 
 
 ROOT2 = math.sqrt(2.0)
+POSITIVE = 2.0**-149  # the least float32 above zero: a ReLU passes no gradient at zero itself
 _FIXED: dict[str, Activation] = {
     "tanh": Activation((-2.0845, 2.0845), 5 / 3),
     "sigmoid": Activation((-4.1690, 4.1690), 1.0),
@@ -41,8 +42,8 @@ _FIXED: dict[str, Activation] = {
     "hardsigmoid": Activation((-3.0, 3.0), 1.0),
     "softsign": Activation((-3.0825, 3.0825), 2.337),
     "erf": Activation((-1.6773, 1.6773), 1.467),
-    "relu6": Activation((0.0, 6.0), ROOT2),
-    "relu": Activation((0.0, INF), ROOT2),
+    "relu6": Activation((POSITIVE, 6.0), ROOT2),
+    "relu": Activation((POSITIVE, INF), ROOT2),
     "selu": Activation((-2.8134, INF), 0.75),
     "gelu": Activation((-2.1647, INF), 1.533),
     "silu": Activation((-3.6169, INF), 1.676),
@@ -77,7 +78,7 @@ def activation(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Act
 
 
 def _leaky(slope: float) -> Activation:
-    lower = 0.0 if abs(slope) < RESPONSIVE_SHARE * max(1.0, abs(slope)) else -INF
+    lower = POSITIVE if abs(slope) < RESPONSIVE_SHARE * max(1.0, abs(slope)) else -INF
     return Activation((lower, INF), math.sqrt(2.0 / (1.0 + slope * slope)))
 
 
@@ -129,6 +130,9 @@ NORM_OPS: dict[str, tuple[int, int]] = {  # op -> positions of (weight, bias)
     "instance_norm": (3, 4),
     "rms_norm": (2, 99),
 }
+RECURRENT_OPS = frozenset(
+    {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
+)
 DROPOUT_OPS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
 )
@@ -138,13 +142,13 @@ SOFTMAX_OPS = frozenset({"softmax", "log_softmax"})
 TRANSPARENT_OPS = frozenset(
     """
     view reshape flatten unflatten squeeze unsqueeze transpose permute swapaxes swapdims movedim moveaxis t
-    contiguous to float double half bfloat16 type type_as clone expand expand_as view_as reshape_as T mT H mH
+    contiguous cpu cuda to float double half bfloat16 type type_as clone expand expand_as view_as reshape_as T mT H mH
     identity requires_grad_ retain_grad
     """.split()
 )
 KEEPS_UNIT_DIM = frozenset(
     """
-    contiguous to float double half bfloat16 type type_as clone requires_grad_
+    contiguous cpu cuda to float double half bfloat16 type type_as clone requires_grad_
     """.split()
 )
 ADDITIONS = frozenset({"add", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__isub__"})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
-from unstuck.capture.graph import Origin
+from unstuck.capture.graph import Origin, tensors_in
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind
 
@@ -129,4 +129,24 @@ def after_norm(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     unit_dim = -1 if call.op in ("layer_norm", "rms_norm") or x.dim() < 2 else 1 - x.dim()
     recorder.watch_output(site, out)
     recorder.origins.set(out, Origin((site.index,), unit_dim=unit_dim))
+    return True
+
+
+def after_recurrent(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a recurrent layer or cell as one site with all its parameters; its gates are not looked into."""
+    parameters = [
+        leaf
+        for tensor in tensors_in((call.args, call.kwargs))
+        if (leaf := recorder.parameters.leaf_of(tensor, recorder.origins)[0]) is not None
+    ]
+    output = next(tensors_in((out,)), None)
+    if not parameters or output is None:
+        return False
+    site = recorder.site(Kind.RECURRENT, call.op)
+    recorder.connect(site, call.input)
+    for parameter in parameters:
+        recorder.parameters.use(parameter, site, "weight" if parameter.dim() > 1 else "bias", 0)
+    recorder.watch_output(site, output)
+    for tensor in tensors_in((out,)):
+        recorder.origins.set(tensor, Origin((site.index,)))
     return True

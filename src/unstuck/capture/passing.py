@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, tensors_in
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.schedule import FIRST_STEPS
 from unstuck.trace import Kind
 
 FLIPS = frozenset({"t", "T", "mT", "H", "mH", "transpose", "permute", "swapaxes", "swapdims"})
@@ -60,9 +62,30 @@ def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
 
 
 def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
-    """Any other operation: what it makes comes, indirectly, from all that its inputs came from."""
+    """Any other operation: what it makes comes, indirectly, from all that its inputs came from.
+
+    In the first steps an operation that makes NaN or +inf of finite inputs becomes a site of its own (-inf alone is
+    what masks are made of).
+    """
     sites = recorder.origins.union(tensors_in((call.args, call.kwargs)))
-    if sites:
-        for tensor in tensors_in((out,)):
-            recorder.origins.set(tensor, Origin(sites, direct=False))
+    if not sites:
+        return False
+    if recorder.step < FIRST_STEPS and isinstance(out, Tensor) and out.is_floating_point() and _breaks(call, out):
+        site = recorder.site(Kind.OPERATION, call.op)
+        recorder.connect(site, call.args)
+        recorder.watch_output(site, out)
+        sites = (*sites, site.index)
+    for tensor in tensors_in((out,)):
+        recorder.origins.set(tensor, Origin(sites, direct=False))
     return True
+
+
+def _breaks(call: TorchCall, out: Tensor) -> bool:
+    """Tell whether a call made NaN or +inf of finite inputs; a sum is finite when all it adds is, which is quick."""
+    if math.isfinite(float(out.detach().sum())):
+        return False
+    values = out.detach()
+    if not bool((values.isnan() | values.isposinf()).any()):
+        return False
+    inputs = [t for t in tensors_in((call.args, call.kwargs)) if t.is_floating_point()]
+    return all(bool(t.detach().isfinite().all()) for t in inputs)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from unstuck._version import __version__
+from unstuck.capture.script import INTERRUPTED
 from unstuck.cli import demo, lm, rule, run
+from unstuck.cli.errors import USAGE
 
 app = typer.Typer(
     name="unstuck",
@@ -44,5 +46,20 @@ app.add_typer(lm.app, name="lm", help="The character-level language model: train
 
 
 def main() -> None:
-    """Entry point of the `unstuck` command."""
-    app()
+    """Entry point of the `unstuck` command: arguments it cannot use are one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        no_arguments = type(error).__name__ == "NoArgsIsHelpError"
+        typer.echo(error.format_message() if no_arguments else f"unstuck: {_sentence(error)}", err=True)
+        sys.exit(USAGE)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "unstuck"
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return f"{text}; see `{command} --help`"

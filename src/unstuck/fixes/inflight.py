@@ -15,7 +15,7 @@ from unstuck.capture.functions import Activation
 from unstuck.capture.intervention import Handover
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.fold_bias import fold
-from unstuck.fixes.rescale_weights import rescale
+from unstuck.fixes.rescale_weights import TARGET_STD, rescale
 from unstuck.fixes.shrink_output_layer import shrink
 from unstuck.rules.init.unscaled_weights import is_unscaled
 from unstuck.rules.loss.overconfident_start import is_overconfident
@@ -38,7 +38,9 @@ class InflightRepairer:
         """Rescale an unscaled layer; see `fixes.rescale_weights`."""
         layer, weight = handover.layer, handover.weight
         before = summarise(handover.value).std
-        if layer.fan_in is None or not is_unscaled(summarise(weight).std, layer.fan_in, function.gain, before):
+        if layer.fan_in is None or before <= TARGET_STD:
+            return None  # small layers are judged by what stands around them, which a forward pass cannot see
+        if not is_unscaled(summarise(weight).rms, layer.fan_in, function.gain, before):
             return None
         if self._refuses(trace, handover, "rescale-weights"):
             return None

@@ -45,7 +45,11 @@ def as_dict(report: Report) -> dict[str, Any]:
         },
         "loss": {"at_start": start, "baseline": baseline, "recent": recent_loss(trace)},
         "causes": [
-            {"root": _finding(cause.root), "explains": [_finding(symptom) for symptom in cause.symptoms]}
+            {
+                "root": _finding(cause.root),
+                "also": [_finding(other) for other in cause.also],
+                "explains": [_finding(symptom) for symptom in cause.symptoms],
+            }
             for cause in report.causes
         ],
         "fixes": [_fix(fix) for fix in report.fixes],

@@ -18,6 +18,8 @@ from unstuck.trace import Location
 
 MARKS = {Severity.ERROR: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow"), Severity.INFO: ("i", "bold cyan")}
 
+MOST_ALSO = 6  # further places of one fault that are named
+
 
 def render(report: Report, *, width: int = 100, color: bool = False) -> str:
     """Return the report as text of at most `width` columns, with ANSI colours if asked."""
@@ -87,6 +89,7 @@ def _print_cause(console: Console, cause: Cause) -> None:
     line = source_line(finding.location)
     if line:
         _indented(console, Text(f"│ {line}", "dim"))
+    _also(console, cause.also)
     if cause.symptoms:
         names = ", ".join(f"{name}{f' ×{n}' if n > 1 else ''}" for name, n in shared(cause.symptoms))
         _indented(console, Text(f"explains {names}:", "italic"))
@@ -94,6 +97,13 @@ def _print_cause(console: Console, cause: Cause) -> None:
             _indented(console, _symptom(symptom), by=4)
     if finding.fixes:
         _indented(console, Text(f"remedy: {', '.join(finding.fixes)} (unstuck rule {finding.code})", "green"))
+
+
+def _also(console: Console, others: tuple[Finding, ...]) -> None:
+    if others:
+        places = [f"{f.site} ({f.measured:.3g}{'' if f.unit == '1' else ' ' + f.unit})" for f in others[:MOST_ALSO]]
+        more = f" and {len(others) - MOST_ALSO} more" if len(others) > MOST_ALSO else ""
+        _indented(console, Text(f"also at {', '.join(places)}{more}"))
 
 
 def _symptom(finding: Finding) -> Text:

@@ -11,10 +11,11 @@ from unstuck.rules.catalogue import all_rules
 
 @dataclass(frozen=True)
 class Cause:
-    """A root finding and the findings it explains, in causal order."""
+    """A root finding, the same fault at other places, and the findings they explain, in causal order."""
 
     root: Finding
     symptoms: tuple[Finding, ...]
+    also: tuple[Finding, ...] = ()
 
 
 def causal_order(finding: Finding) -> tuple[int, int, int, str]:
@@ -29,6 +30,7 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
     A finding is a symptom when another one declares that it explains its code: the first such in causal order, also
     one that stands later than the symptom (oversized updates kill units) where none stands earlier. Chains are
     followed to their root; a claim that would close a circle is ignored. Information-level findings explain nothing.
+    Roots of one code are one cause: the first stands for it, the others are listed as `also`.
     """
     ordered = sorted(findings, key=causal_order)
     explainer_of: dict[int, int] = {}
@@ -49,8 +51,15 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
         claimed(position, range(position))
     for position in range(len(ordered)):
         claimed(position, range(position + 1, len(ordered)))
+    roots: dict[str, list[int]] = {}
+    for position, finding in enumerate(ordered):
+        if position not in explainer_of:
+            roots.setdefault(finding.code, []).append(position)
     return [
-        Cause(root, tuple(ordered[i] for i in sorted(explainer_of) if root_of(i) == position))
-        for position, root in enumerate(ordered)
-        if position not in explainer_of
+        Cause(
+            ordered[same[0]],
+            tuple(ordered[i] for i in sorted(explainer_of) if root_of(i) in same),
+            tuple(ordered[i] for i in same[1:]),
+        )
+        for same in roots.values()
     ]

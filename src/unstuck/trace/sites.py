@@ -11,6 +11,7 @@ class Kind(StrEnum):
     """What sort of place a site is."""
 
     WEIGHT_LAYER = "weight layer"
+    RECURRENT = "recurrent layer"
     EMBEDDING = "embedding"
     ACTIVATION = "activation"
     NORM = "norm"
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     ATTENTION = "attention"
     LOSS = "loss"
     PARAMETER = "parameter"
+    OPERATION = "operation"  # any other one, where a non-finite value first appeared
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 MAX_SAMPLED_STEPS = 1_000
 KEEP_FROM_START = 11
+SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.58 of it
 
 
 class Role(StrEnum):
@@ -174,11 +175,15 @@ class Trace:
     def update_to_data(self, site: Site) -> Series:
         """Return (steps, rms(update) / rms(value)) of a parameter.
 
-        A weight smaller than the initialisation scale 1/√fan_in is measured by that scale, so that a layer which
-        starts at or near zero is not judged by how little it holds. Steps without any scale are left out.
+        A weight much smaller than the initialisation scale 1/√fan_in is measured by a third of that scale, so that a
+        layer which starts at or near zero is not judged by how little it holds. Steps without any scale are left out.
         """
         owner = self.sites[site.owner] if site.owner is not None else None
-        floor = 1 / math.sqrt(owner.fan_in) if owner is not None and owner.fan_in and site.slot == "weight" else 0.0
+        floor = (
+            SMALL_SCALE / math.sqrt(owner.fan_in)
+            if owner is not None and owner.fan_in and site.slot == "weight"
+            else 0.0
+        )
         pairs = []
         for step, update in self.summaries(site, Role.UPDATE):
             value = self.summary(site, Role.VALUE, step)

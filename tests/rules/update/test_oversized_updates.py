@@ -9,20 +9,23 @@ from unstuck.rules.update.oversized_updates import (
     FIRST_STEP,
     MAX_RATIO,
     MIN_STEPS,
-    SMALL_SCALE,
+    OUTPUT_MAX_RATIO,
     OversizedUpdates,
 )
 from unstuck.trace import Kind, Role
+from unstuck.trace.trace import SMALL_SCALE
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
 
 STEPS = range(41)
 
 
-def network(ratio, *, scale=0.5, steps=STEPS, slot="weight", kind=Kind.WEIGHT_LAYER, shape=(10, 16)):
-    """One layer whose update is `ratio` (a number, or one per step) times its weights."""
+def network(ratio, *, scale=0.5, steps=STEPS, slot="weight", kind=Kind.WEIGHT_LAYER, shape=(10, 16), output=False):
+    """A layer whose update is `ratio` (a number, or one per step) times its weights; followed by another or not."""
     b = TraceBuilder(steps)
     layer = b.layer("fc", kind=kind, fan_in=16)
+    if not output:
+        b.layer("head", fan_in=10, after=layer)
     value = normal(scale, *shape)
     site = b.parameter(f"fc.{slot}", layer, slot, value)
     b.record(site, Role.UPDATE, lambda step: value * (ratio(step) if callable(ratio) else ratio))
@@ -63,8 +66,15 @@ class TestSilent:
         b.record(site, Role.UPDATE, np.full((10, 16), np.nan), steps=range(30, 41))
         check_silent(OversizedUpdates, b.trace)
 
+    def test_an_output_layer_that_learns_fast(self):
+        check_silent(OversizedUpdates, network(OUTPUT_MAX_RATIO * 0.99, output=True)[0].trace)
+
 
 class TestFires:
+    def test_an_output_layer_beyond_its_limit(self):
+        b, site = network(OUTPUT_MAX_RATIO * 1.01, output=True)
+        assert check_fires(OversizedUpdates, b.trace, at=site).threshold == OUTPUT_MAX_RATIO
+
     def test_large_learning_rate(self):
         b, site = network(0.085)
         finding = check_fires(

@@ -1,24 +1,24 @@
-"""U001. After https://karpathy.github.io/neuralnets-3/#ratio (ratio of weights to updates)."""
+"""U001. After https://cs231n.github.io/neural-networks-3/#ratio (ratio of weights to updates)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
+from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage
 from unstuck.rules.window import span
-from unstuck.trace import Kind, Role, Signal, Site, Trace
+from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Series
 
 MAX_RATIO = 3e-2  # update-to-data ratio (1); the guide is 1e-3, Adam in the early part of a run goes up to 1e-2
 ERROR_RATIO = 0.3  # update-to-data ratio (1); the weights are replaced within a few updates
+OUTPUT_MAX_RATIO = 0.1  # update-to-data ratio (1) of an output layer: examples/naive_names.py --fix trains well at 0.05
 GUIDE = 1e-3  # update-to-data ratio (1); https://cs231n.github.io/neural-networks-3/#ratio
 FIRST_STEP = 20  # step; before it small initial weights and Adam's first estimates make large ratios
 MIN_STEPS = 5  # sampled steps from FIRST_STEP on, for a median
-SMALL_SCALE = 1 / 3  # of 1 / √fan_in; weights below it (zero-initialised ones) are judged as if they had this rms
 
 
 class OversizedUpdates(Rule):
@@ -26,7 +26,8 @@ class OversizedUpdates(Rule):
 
     ## What it does
     Divides the root mean square of each weight matrix's update by that of its values, and fires when the median over
-    the sampled steps from step 20 on is above 0.03. Weights much smaller than 1 / √fan_in, such as those that start at
+    the sampled steps from step 20 on is above 0.03 (0.1 for an output layer, which starts small and learns fastest).
+    Weights much smaller than 1 / √fan_in, such as those that start at
     zero, are measured against a third of that instead. Above 0.3 the finding is an error.
 
     ## Why is this bad
@@ -68,23 +69,24 @@ class OversizedUpdates(Rule):
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each weight matrix by its median ratio."""
+        graph = Graph(trace)
         for weight in _weights(trace):
             steps, ratios = _ratios(trace, weight)
             if len(steps) < MIN_STEPS:
                 continue
-            measured = float(np.median(ratios))
-            if measured <= MAX_RATIO:
+            measured, limit = float(np.median(ratios)), _limit(trace, graph, weight)
+            if measured <= limit:
                 continue
             first, last = span(steps)
             yield self.finding(
                 weight,
                 steps=(first, last),
                 measured=measured,
-                threshold=MAX_RATIO,
+                threshold=limit,
                 unit="1",
                 message=(
                     f"an update of {weight.label} is {measured:.2g} of its values (median of steps {first} to {last}); "
-                    f"the guide is {GUIDE:g} and {MAX_RATIO:g} the limit"
+                    f"the guide is {GUIDE:g} and {limit:g} the limit"
                 ),
                 evidence=(
                     Evidence("largest ratio", float(ratios.max())),
@@ -103,13 +105,12 @@ def _weights(trace: Trace) -> Iterator[Site]:
 
 
 def _ratios(trace: Trace, weight: Site) -> Series:
-    """Return (steps, rms(update) / rms(value)) from FIRST_STEP on, with the floor for small values."""
-    fan_in = trace.sites[weight.owner].fan_in if weight.owner is not None else None
-    floor = SMALL_SCALE / math.sqrt(fan_in) if fan_in else 0.0
-    pairs = []
-    for step, update in trace.summaries(weight, Role.UPDATE):
-        value = trace.summary(weight, Role.VALUE, step)
-        size = max(value.rms, floor) if value is not None else math.nan
-        if step >= FIRST_STEP and size > 0 and math.isfinite(update.rms):
-            pairs.append((step, update.rms / size))
-    return np.array([step for step, _ in pairs], dtype=np.int64), np.array([ratio for _, ratio in pairs])
+    """Return (steps, update-to-data ratios) from FIRST_STEP on."""
+    steps, ratios = trace.update_to_data(weight)
+    return steps[steps >= FIRST_STEP], ratios[steps >= FIRST_STEP]
+
+
+def _limit(trace: Trace, graph: Graph, weight: Site) -> float:
+    """Return the largest healthy ratio: output layers start small and learn fastest."""
+    owner = trace.sites[weight.owner] if weight.owner is not None else None
+    return OUTPUT_MAX_RATIO if owner is not None and graph.is_output_layer(owner) else MAX_RATIO
