@@ -1,0 +1,39 @@
+"""What tests of several rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+TINY_TRAINING = """
+    import torch
+
+    print("before training")
+    g = torch.Generator().manual_seed(1)
+    w = torch.zeros(4, 1, requires_grad=True)
+    x = torch.randn(32, 4, generator=g)
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]])
+    for step in range(12):
+        loss = torch.nn.functional.mse_loss(x @ w, y)
+        w.grad = None
+        loss.backward()
+        w.data -= 0.1 * w.grad
+    print("steps done:", step + 1)
+"""
+"""A healthy script of twelve updates: linear regression by hand."""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., Path]:
+    """Write a Python file into `tmp_path`; the text is de-indented."""
+
+    def write(text: str | bytes = TINY_TRAINING, name: str = "train.py") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else dedent(text).lstrip("\n").encode())
+        return path
+
+    return write

@@ -1,0 +1,142 @@
+"""Defaults < [tool.unstuck] in pyproject.toml < environment < arguments; whatever nobody knows is an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unstuck.config import Config, ConfigError, load
+
+Pyproject = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def pyproject(tmp_path: Path) -> Pyproject:
+    def write(text: str | bytes) -> Path:
+        file = tmp_path / "pyproject.toml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    return write
+
+
+def error(*, environment: dict[str, str] | None = None, folder: Path = Path("/"), **arguments: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, environment or {}, **arguments)
+    return str(caught.value)
+
+
+class TestPrecedence:
+    def test_defaults_alone(self, tmp_path):
+        assert load(tmp_path, {}) == Config() == Config(every=None, select=(), ignore=())
+
+    def test_each_later_source_wins_key_by_key(self, pyproject, tmp_path):
+        pyproject('[tool.unstuck]\nevery = 2\nselect = ["A"]\nignore = ["A001"]\n')
+        assert load(tmp_path, {}) == Config(2, ("A",), ("A001",))
+        environment = {"UNSTUCK_EVERY": "3", "UNSTUCK_SELECT": "L"}
+        assert load(tmp_path, environment) == Config(3, ("L",), ("A001",))
+        assert load(tmp_path, environment, every=4) == Config(4, ("L",), ("A001",))
+
+    def test_arguments_that_are_none_are_not_set(self, pyproject, tmp_path):
+        pyproject("[tool.unstuck]\nevery = 2\n")
+        assert load(tmp_path, {}, every=None, select=None).every == 2
+
+    def test_an_empty_list_is_a_setting(self, pyproject, tmp_path):
+        pyproject('[tool.unstuck]\nselect = ["A"]\n')
+        assert load(tmp_path, {}, select=()).select == ()
+        assert load(tmp_path, {"UNSTUCK_SELECT": ""}).select == ()
+
+    def test_the_nearest_pyproject_counts(self, pyproject, tmp_path):
+        pyproject("[tool.unstuck]\nevery = 2\n")
+        inner = tmp_path / "a" / "b"
+        inner.mkdir(parents=True)
+        assert load(inner, {}).every == 2
+        (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+        assert load(inner, {}).every is None
+
+    def test_the_current_folder_and_environment_unless_told(self, pyproject, tmp_path, monkeypatch):
+        pyproject("[tool.unstuck]\nevery = 2\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("UNSTUCK_IGNORE", "U")
+        assert load() == Config(2, (), ("U",))
+
+    def test_variables_of_other_programs_are_not_read(self, tmp_path):
+        assert load(tmp_path, {"EVERY": "3", "MY_UNSTUCK_EVERY": "3", "unstuck_every": "3"}) == Config()
+
+    def test_tables_of_other_tools_are_not_read(self, pyproject, tmp_path):
+        pyproject("[tool.other]\nevery = 'x'\n")
+        assert load(tmp_path, {}) == Config()
+
+
+@pytest.mark.parametrize("text", ["A001,L", " A001 , L ,", "A001,,L"])
+def test_lists_may_be_text_with_commas(text, tmp_path):
+    assert load(tmp_path, {"UNSTUCK_SELECT": text}).select == ("A001", "L")
+    assert load(tmp_path, {}, select=text).select == ("A001", "L")
+    assert load(tmp_path, {}, select=["A001", "L"]).select == ("A001", "L")
+
+
+class TestUnknownKeys:
+    def test_in_the_environment_with_the_nearest_match(self):
+        assert error(environment={"UNSTUCK_EVRY": "3"}) == (
+            "unknown key 'evry' in the environment (UNSTUCK_…); did you mean every?"
+        )
+
+    def test_in_pyproject(self, pyproject, tmp_path):
+        file = pyproject("[tool.unstuck]\nselected = []\n")
+        assert error(folder=tmp_path) == f"unknown key 'selected' in [tool.unstuck] in {file}; did you mean select?"
+
+    def test_among_the_arguments(self):
+        assert error(ignored=["A"]) == "unknown key 'ignored' in the arguments; did you mean ignore?"
+
+    def test_with_nothing_near_all_are_named(self):
+        assert error(zzz=1) == "unknown key 'zzz' in the arguments; known: every, ignore, select"
+
+
+class TestBadValues:
+    @pytest.mark.parametrize("value", ["often", 2.5, 2.0, True, [1]])
+    def test_every_must_be_a_whole_number(self, value):
+        assert error(every=value) == f"every in the arguments must be a whole number, got {value!r}"
+
+    def test_also_in_the_environment(self):
+        assert error(environment={"UNSTUCK_EVERY": "1.5"}) == (
+            "every in the environment (UNSTUCK_…) must be a whole number, got '1.5'"
+        )
+
+    @pytest.mark.parametrize("value", [0, -1, "-3"])
+    def test_every_must_be_at_least_one(self, value):
+        assert error(every=value) == f"every must be a whole number of at least 1, got {value}"
+
+    def test_also_when_built_directly(self):
+        with pytest.raises(ConfigError, match=r"^every must be a whole number of at least 1, got 0$"):
+            Config(every=0)
+
+    @pytest.mark.parametrize("key", ["select", "ignore"])
+    @pytest.mark.parametrize("value", [3, ["A001", 3], {"A001": 1}])
+    def test_codes_must_be_a_list_of_text(self, key, value):
+        assert error(**{key: value}) == f"{key} in the arguments must be a list of rule codes, got {value!r}"
+
+    def test_a_bad_value_is_an_error_even_if_a_later_source_overrides_it(self, pyproject, tmp_path):
+        file = pyproject("[tool.unstuck]\nevery = 'x'\n")
+        assert error(folder=tmp_path, every=3) == f"every in [tool.unstuck] in {file} must be a whole number, got 'x'"
+
+    def test_unstuck_must_be_a_table(self, pyproject, tmp_path):
+        file = pyproject("[tool]\nunstuck = 3\n")
+        assert error(folder=tmp_path) == f"[tool.unstuck] in {file} must be a table"
+
+    def test_a_pyproject_that_is_no_toml(self, pyproject, tmp_path):
+        file = pyproject("[tool.unstuck\n")
+        message = error(folder=tmp_path)
+        assert re.fullmatch(rf"cannot read {re.escape(str(file))}: .+ \(at line 1, column 14\); mend the file", message)
+
+    def test_a_pyproject_that_is_no_text(self, pyproject, tmp_path):
+        file = pyproject(b"\xff\xfe\x00")
+        message = error(folder=tmp_path)
+        assert message.startswith(f"cannot read {file}: 'utf-8' codec can't decode byte 0xff in position 0")
+        assert message.endswith("; mend the file")
+        assert "\n" not in message
+
+    def test_a_config_error_is_a_value_error(self):
+        assert issubclass(ConfigError, ValueError)
