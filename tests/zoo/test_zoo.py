@@ -1,0 +1,63 @@
+"""Every program of the zoo under `unstuck run`: faults are found and pointed at, healthy programs are left in peace."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ZOO = Path(__file__).resolve().parents[2] / "zoo"
+FAULTY = sorted(path.parent for path in (ZOO / "faulty").glob("*/expect.toml"))
+FIXED = [folder / "fixed.py" for folder in FAULTY]
+HEALTHY = sorted(path for path in (ZOO / "healthy").glob("*.py") if path.stem != "__init__")
+
+
+def watched(script):
+    """Run a script under watch in a process of its own; return the report."""
+    done = subprocess.run(
+        [sys.executable, "-m", "unstuck", "run", "--output-format", "json", str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["run"]["internal_error"] is None
+    return report
+
+
+def test_the_collections_are_there():
+    assert len(FAULTY) >= 10
+    assert len(HEALTHY) >= 10
+
+
+@pytest.mark.parametrize("script", [*HEALTHY, *FIXED], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_working_programs_are_left_in_peace(script):
+    report = watched(script)
+    severe = [cause["root"]["message"] for cause in report["causes"] if cause["root"]["severity"] != "info"]
+    assert severe == []
+    assert report["ok"]
+
+
+@pytest.mark.parametrize("folder", FAULTY, ids=lambda path: path.name)
+def test_faults_are_found_and_pointed_at(folder):
+    expected = tomllib.loads((folder / "expect.toml").read_text(encoding="utf-8"))
+    report = watched(folder / "faulty.py")
+    found = {f["code"] for cause in report["causes"] for f in (cause["root"], *cause["explains"])}
+    assert set(expected["codes"]) <= found
+    root = report["causes"][0]["root"]
+    assert root["code"] == expected["root"]
+    assert Path(root["location"]["file"]).name == "faulty.py"
+    assert root["location"]["line"] == expected["line"]
+
+
+@pytest.mark.parametrize("folder", FAULTY, ids=lambda path: path.name)
+def test_nothing_gives_the_fault_away(folder):
+    for name in ("faulty.py", "fixed.py"):
+        text = (folder / name).read_text(encoding="utf-8").lower()
+        assert "unstuck" not in text
+        assert not any(word in text for word in ("bug", "fault", "wrong", "mistake", "broken"))
