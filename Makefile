@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/unstuck demo
 
 test: setup
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(TEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check

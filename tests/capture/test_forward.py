@@ -193,7 +193,7 @@ def test_norm_dropout_softmax_and_what_feeds_what():
     )
     assert trace.consumers(first) == [norm]
     assert trace.consumers(norm) == [tanh]
-    assert set(site.index for site in trace.producers(last)) == {tanh.index, dropout.index}
+    assert {site.index for site in trace.producers(last)} == {tanh.index, dropout.index}
     assert trace.consumers(last) == [softmax]
     assert trace.consumers(softmax) == [loss]
     assert trace.scalar(softmax, "classes") == 3

@@ -1,5 +1,7 @@
 """Which steps are sampled."""
 
+import itertools
+
 import pytest
 
 from unstuck.capture.schedule import FIRST_STEPS, Schedule
@@ -16,7 +18,7 @@ def test_first_steps_always():
 
 def test_ever_more_sparsely():
     steps = sampled(Schedule(), 20_000)
-    gaps = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
     assert gaps == sorted(gaps)
     assert len(steps) < 200
     assert all(gap <= max(1, step / 20) for step, gap in zip(steps, gaps, strict=False))

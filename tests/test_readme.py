@@ -1,0 +1,61 @@
+"""The README's report and table are what the commands print."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unstuck.rules.catalogue import all_rules
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def unstuck(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "unstuck", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    text = unstuck("demo", "--out", str(out))
+    return text, *(json.loads((out / name / "report.json").read_text()) for name in ("before", "after"))
+
+
+def test_the_report_is_the_real_one(demo):
+    quoted = re.search(r"(unstuck: 2 root causes.*?needs a normalisation layer)", README, re.DOTALL).group(1)
+    assert " ".join(quoted.split()) in " ".join(demo[0].split())  # lines break where the terminal ends
+
+
+def test_the_table_is_the_real_one(demo):
+    """Losses after 20,000 steps may differ in the third digit between processors; all else may not."""
+
+    def rows(text, cell):
+        return {r[0].strip(): [float(v.strip().rstrip("%")) for v in r[1:3]] for r in re.findall(cell, text)}
+
+    quoted = rows(README, r"^\| (.+?) +\| +([\d.]+%?) \| +([\d.]+%?) \|$".replace("^", "(?m)^"))
+    printed = rows(demo[0], r"│ (.+?) +│ ([\d.]+%?) +│ ([\d.]+%?) +│")
+    assert len(quoted) == 7
+    assert quoted.keys() == printed.keys()
+    for name, values in quoted.items():
+        tolerance = 0.03 if name.startswith(("train", "val")) else 1.5 if "%" in name or "median" in name else 2e-4
+        assert printed[name] == pytest.approx(values, abs=tolerance), name
+
+
+def test_the_demo_mends_the_run(demo):
+    _, before, after = demo
+    assert not before["ok"]
+    assert after["ok"]
+    assert [fix["code"] for fix in after["fixes"]] == ["I002", "L001"]
+
+
+def test_the_table_of_rules_is_complete():
+    listed = dict(re.findall(r"^\| ([A-Z]\d{3}) \| ([a-z-]+) \|", README, re.MULTILINE))
+    assert listed == {code: rule.name for code, rule in all_rules().items()}
