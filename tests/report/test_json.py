@@ -1,0 +1,191 @@
+"""The rendering for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rules.helpers import TraceBuilder, normal
+from unstuck.findings import Evidence, Severity
+from unstuck.report import NotChecked, Report
+from unstuck.report.json import SCHEMA_VERSION, as_dict
+from unstuck.trace import Kind, Location, Role, Trace
+
+from .made import finding, fix, report
+
+
+def parsed(made: Report) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(made.render("json"), parse_constant=refuse)
+
+
+def test_a_healthy_run():
+    made = parsed(report(exit_code=0, command=("train.py", "--lr"), versions={"torch": "2"}, started="2025-01-01"))
+    assert made["schema_version"] == SCHEMA_VERSION == 1
+    assert made["ok"] is True
+    assert made["run"] == {
+        "title": "train.py",
+        "command": ["train.py", "--lr"],
+        "versions": {"torch": "2"},
+        "started": "2025-01-01",
+        "steps": 10,
+        "sampled_steps": list(range(10)),
+        "seconds": 0.0,
+        "watching_seconds": 0.0,
+        "exit_code": 0,
+        "stopped_by_step_limit": False,
+        "backward_calls": 10,
+        "weights_loaded": False,
+        "internal_error": None,
+    }
+    assert made["loss"] == {"at_start": 1.0, "baseline": None, "recent": 1.0}
+    assert made["causes"] == made["fixes"] == made["withheld"] == made["not_checked"] == made["sites"] == []
+
+
+def test_a_run_that_never_trained():
+    made = parsed(report(trace=Trace(), steps=0))
+    assert made["ok"] is False
+    assert made["loss"] == {"at_start": None, "baseline": None, "recent": None}
+
+
+def test_a_finding_in_full(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("  h = torch.tanh(x)\n")
+    found = finding(
+        location=Location(str(path), 1, "forward"),
+        severity=Severity.ERROR,
+        evidence=(Evidence("dead", 3.0, "%"),),
+        fixes=("rescale-weights",),
+    )
+    (cause,) = parsed(report(found))["causes"]
+    assert cause["explains"] == cause["also"] == []
+    assert cause["root"] == {
+        "code": "A001",
+        "name": "saturated",
+        "severity": "error",
+        "site": "tanh",
+        "location": {"file": str(path), "line": 1, "function": "forward", "source": "h = torch.tanh(x)"},
+        "steps": [0, 9],
+        "measured": 0.6,
+        "threshold": 0.3,
+        "unit": "1",
+        "message": "60 % of the outputs are saturated",
+        "evidence": [{"name": "dead", "value": 3.0, "unit": "%"}],
+        "fixes": ["rescale-weights"],
+    }
+
+
+def test_symptoms_stand_under_their_root():
+    made = parsed(report(finding(location=None), finding("I002", "unscaled-weights", explains=("A001",))))
+    (cause,) = made["causes"]
+    assert cause["root"]["code"] == "I002"
+    assert [symptom["code"] for symptom in cause["explains"]] == ["A001"]
+    assert cause["explains"][0]["location"] is None
+
+
+def test_other_places_of_a_fault_stand_beside_it():
+    (cause,) = parsed(report(*(finding(site=site) for site in "abc")))["causes"]
+    assert cause["root"]["site"] == "a"
+    assert [other["site"] for other in cause["also"]] == ["b", "c"]
+
+
+def test_fixes_withheld_and_not_checked():
+    made = parsed(
+        report(fixes=(fix(),), withheld=("x: why",), not_checked=(NotChecked("A001", "saturated", "a step"),))
+    )
+    assert made["fixes"] == [
+        {
+            "name": "rescale-weights",
+            "code": "I002",
+            "site": "W1, b1",
+            "location": {"file": "/home/user/train.py", "line": 3, "function": "<module>", "source": ""},
+            "statistic": "pre-activation std",
+            "unit": "1",
+            "before": 5.4321,
+            "after": 1.0,
+            "snippet": "W1.data *= 0.184\nb1.data *= 0.184",
+        }
+    ]
+    assert made["withheld"] == ["x: why"]
+    assert made["not_checked"] == [{"code": "A001", "name": "saturated", "needs": "a step"}]
+
+
+class TestSites:
+    def test_activations_with_saturation_and_dead_units(self):
+        b = TraceBuilder(range(3))
+        pre = np.array([[9.0, 0.0], [9.0, 3.0]])
+        b.activation("tanh", "act", pre={0: pre, 1: pre, 2: pre * [1, 0]})
+        (site,) = parsed(report(trace=b.trace))["sites"]
+        assert (site["label"], site["kind"], site["op"]) == ("act (tanh)", "activation", "tanh")
+        assert (site["outside_first"], site["outside_median"], site["dead_units"]) == (0.75, 0.75, 1)
+        assert site["roles"]["input"]["first_step"] == 0
+        assert site["roles"]["input"]["last_step"] == 2
+
+    def test_spread_at_the_first_and_last_sampled_step_of_each_role(self):
+        b = TraceBuilder(range(2, 5))
+        layer = b.layer("fc", output=lambda step: normal(float(step), 50, 4))
+        b.record(layer, Role.OUTPUT_GRADIENT, normal(0.5, 50, 4), steps=[3])
+        roles = parsed(report(trace=b.trace))["sites"][0]["roles"]
+        assert set(roles) == {"output", "gradient at output"}
+        assert roles["output"] == {
+            "first_step": 2,
+            "last_step": 4,
+            "std_first": pytest.approx(2),
+            "std_last": pytest.approx(4),
+        }
+
+    def test_in_the_order_of_execution(self):
+        b = TraceBuilder(range(1))
+        for order in (2, 0, 1):
+            b.site(Kind.NORM, f"norm{order}").order = order
+        assert [site["op"] for site in parsed(report(trace=b.trace))["sites"]] == ["norm0", "norm1", "norm2"]
+
+    def test_an_activation_whose_units_changed(self):
+        b = TraceBuilder(range(2))
+        b.activation("relu", pre={0: np.ones((2, 3)), 1: np.ones((2, 4))})
+        assert parsed(report(trace=b.trace))["sites"][0]["dead_units"] is None
+
+
+class TestNonFinite:
+    def test_becomes_null(self):
+        b = TraceBuilder(range(2))
+        b.loss(value=math.nan, baseline=math.inf)
+        b.layer("fc", output=np.full((2, 2), np.nan))
+        made = parsed(report(finding(evidence=(Evidence("ratio", -math.inf),)), trace=b.trace))
+        assert made["loss"]["at_start"] is None
+        assert made["loss"]["baseline"] is None
+        assert made["sites"][1]["roles"]["output"]["std_first"] is None
+        assert made["causes"][0]["root"]["evidence"][0]["value"] is None
+
+    def test_only_in_the_text_not_in_the_dict(self):
+        b = TraceBuilder(range(1))
+        b.loss(value=math.inf)
+        assert as_dict(report(trace=b.trace))["loss"]["at_start"] == math.inf
+
+
+def test_the_text_shows_the_same_numbers():
+    b = TraceBuilder(range(10))
+    b.loss(value=27.88164, baseline=3.29584)
+    made = report(finding(measured=0.6), fixes=(fix(),), trace=b.trace)
+    data, text = parsed(made), made.render("text")
+    loss, (root,), (mended,) = data["loss"], [c["root"] for c in data["causes"]], data["fixes"]
+    assert f"loss {loss['at_start']:.4f} at step 0 (baseline {loss['baseline']:.4f})" in text
+    assert f"{loss['recent']:.4f} over the last" in text
+    assert root["message"] in text
+    assert f"{mended['statistic']} {mended['before']:.4g} → {mended['after']:.4g}" in text
+    assert f"{len(data['run']['sampled_steps'])} of {data['run']['steps']} steps sampled" in text
+
+
+def test_strings_of_any_script_survive():
+    odd = 'quote " back\\slash \u2028 \x1b[31m é 名'
+    assert parsed(report(finding(message=odd), title=odd))["causes"][0]["root"]["message"] == odd
+
+
+def test_it_ends_in_one_newline():
+    assert report().render("json").endswith("}\n")

@@ -1,0 +1,111 @@
+"""A report as an object: verdict, formats, saving."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from rules.helpers import TraceBuilder
+from unstuck.findings import Severity
+from unstuck.report import Report
+from unstuck.report.report import recent_loss, shared, starting_loss
+from unstuck.trace import LossCall, Trace
+
+from .made import finding, report
+
+
+class TestOk:
+    def test_a_healthy_run(self):
+        assert report().ok
+        assert report().worst is Severity.INFO
+
+    def test_information_alone(self):
+        assert report(finding(severity=Severity.INFO)).ok
+
+    @pytest.mark.parametrize("severity", [Severity.WARNING, Severity.ERROR])
+    def test_worse_findings(self, severity):
+        made = report(finding(severity=Severity.INFO), finding(severity=severity))
+        assert not made.ok
+        assert made.worst is severity
+
+    def test_a_run_that_never_trained(self):
+        assert not report(trace=Trace()).ok
+
+
+def test_codes_each_once_in_causal_order():
+    found = (finding("A001", "saturated"), finding("I002", "unscaled-weights"), finding("A001", "saturated", site="b"))
+    assert report(*found).codes() == ["I002", "A001"]
+    assert report().codes() == []
+
+
+class TestRender:
+    def test_text_unless_told(self):
+        made = report(finding())
+        assert made.render() == made.render("text")
+        assert str(made) == made.render().rstrip("\n")
+
+    def test_json(self):
+        assert json.loads(report().render("json"))["ok"] is True
+
+    @pytest.mark.parametrize("name", ["html", "JSON", ""])
+    def test_another_format(self, name):
+        with pytest.raises(ValueError, match=rf"^no output format '{name}'; choose from text, json$"):
+            report().render(name)
+
+
+class TestSave:
+    def test_both_formats_into_a_new_folder(self, tmp_path):
+        made = report(finding(message="π ≈ 3.14"))
+        paths = made.save(tmp_path / "a" / "b")
+        assert paths == [tmp_path / "a" / "b" / name for name in ("report.json", "report.txt")]
+        assert paths[0].read_text(encoding="utf-8") == made.render("json")
+        assert paths[1].read_text(encoding="utf-8") == made.render("text")
+
+    def test_over_an_earlier_report(self, tmp_path):
+        report(finding()).save(tmp_path)
+        report().save(tmp_path)
+        assert json.loads((tmp_path / "report.json").read_text())["causes"] == []
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "report.txt"]
+
+    def test_below_a_file(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="Not a directory"):
+            report().save(tmp_path / "file" / "folder")
+
+
+class TestLosses:
+    def test_the_loss_call_of_step_0_and_its_baseline(self):
+        b = TraceBuilder(range(3))
+        b.loss(value=27.88, baseline=3.2958)
+        assert starting_loss(b.trace) == (27.88, 3.2958)
+
+    def test_else_the_tensor_of_backward(self):
+        assert starting_loss(TraceBuilder(range(3)).trace) == (1.0, None)
+
+    def test_a_later_call_is_not_the_start(self):
+        trace = Trace(loss_calls=[LossCall(4, 0, 2.0, 1.0)])
+        assert starting_loss(trace) == (None, None)
+
+    def test_recent_is_the_mean_of_the_last_finite_ones(self):
+        trace = Trace(objective={step: float(step) for step in range(300)})
+        assert recent_loss(trace) == sum(range(200, 300)) / 100
+        assert recent_loss(trace, window=1) == 299
+        trace.objective[300] = math.nan
+        assert recent_loss(trace, window=2) == 299
+
+    def test_recent_of_nothing_finite(self):
+        assert recent_loss(Trace()) is None
+        assert recent_loss(Trace(objective={0: math.inf})) is None
+
+
+def test_shared_counts_in_order_of_first_appearance():
+    found = [finding("U001", "oversized-updates"), finding(), finding("U001", "oversized-updates")]
+    assert shared(found) == [("U001 oversized-updates", 2), ("A001 saturated", 1)]
+    assert shared([]) == []
+
+
+def test_a_report_does_not_print_its_trace():
+    assert "trace=" not in repr(report())
+    assert isinstance(report(), Report)
