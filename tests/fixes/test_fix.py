@@ -1,0 +1,38 @@
+import dataclasses
+
+import pytest
+
+from unstuck.fixes.fix import Applicability, Fix
+from unstuck.trace import Location
+
+MADE = Fix(
+    "shrink-output-layer",
+    "L001",
+    Applicability.UNSAFE,
+    "W2, b2",
+    Location("/home/user/train.py", 57),
+    "starting loss (baseline 3.2958)",
+    "nat",
+    27.88164,
+    3.29712,
+)
+
+
+def test_it_reads_as_one_line():
+    assert str(MADE) == (
+        "shrink-output-layer: W2, b2 at train.py:57: starting loss (baseline 3.2958) 27.88 → 3.297 nat"
+    )
+
+
+def test_a_pure_number_has_no_unit_and_no_place_is_named_where_there_is_none():
+    made = dataclasses.replace(MADE, unit="1", location=None, statistic="std", before=5.0, after=1.0)
+    assert str(made) == "shrink-output-layer: W2, b2: std 5 → 1"
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MADE.after = 0.0
+
+
+def test_applicabilities():
+    assert [a.value for a in Applicability] == ["safe", "unsafe", "display"]
