@@ -208,7 +208,7 @@ def _probe(
     with _left_as_it_was(model), torch.enable_grad(), session:
         _loss(loss_fn(_call(model, inputs), targets)).backward()  # type: ignore[no-untyped-call]
     title, seconds = f"a check of {type(model).__name__}", time.perf_counter() - begun
-    return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds)
+    return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds, probe=True)
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:

@@ -60,6 +60,7 @@ class RunInfo:
     watching_seconds: float = 0.0
     exit_code: int | None = None
     stopped: bool = False
+    probe: bool = False  # one pass before training, by `check`
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def verdict(report: Report) -> Text:
         return Text(f"unstuck: no backward pass was seen in {report.run.title}: nothing to judge", "bold yellow")
     roots = [cause for cause in report.causes if cause.root.severity > Severity.INFO]
     steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}"
+    steps = report.run.title if report.run.probe else steps
     if not roots:
         return Text(f"unstuck: no fault found in {steps}", "bold green")
     codes = ", ".join(dict.fromkeys(cause.root.code for cause in roots))
@@ -152,7 +153,8 @@ def _print_run(console: Console, report: Report) -> None:
         parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
     if recent is not None and run.steps > 1:
         parts.append(f"{recent:.4f} over the last {min(100, len(trace.objective))} steps")
-    parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
+    if not run.probe:
+        parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
     if run.seconds:
         parts.append(f"watching took {run.watching_seconds:.1f} s of {run.seconds:.1f} s")
     console.print(Text("\n" + "; ".join(parts), "dim"), soft_wrap=True)
