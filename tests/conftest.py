@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
@@ -37,3 +39,38 @@ def script(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def refusal(self) -> str:
+        """The one line of an error of ours, which ends the command with exit code 2 before anything is printed."""
+        assert (self.code, self.out) == (2, ""), self
+        (line,) = self.err.splitlines()
+        return line.removeprefix("unstuck: ")
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run the `unstuck` command in this process, through its entry point."""
+
+    def run(*arguments: object) -> Said:
+        from unstuck.cli import main
+
+        monkeypatch.setattr("sys.argv", ["unstuck", *map(str, arguments)])
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", "")  # the program's name is not `python -m pytest`
+        monkeypatch.setenv("COLUMNS", "100")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capfd.readouterr()
+        return Said(int(left.value.code or 0), said.out, said.err)
+
+    return run

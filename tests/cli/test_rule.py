@@ -1,0 +1,51 @@
+"""`unstuck rule`: the documentation is the rule's own docstring."""
+
+from __future__ import annotations
+
+import pytest
+
+from unstuck.rules.catalogue import all_rules
+from unstuck.rules.rule import HEADINGS
+
+
+@pytest.mark.parametrize("code", all_rules())
+def test_a_rule_with_all_its_headings(cli, code):
+    said = cli("rule", code)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"# {code} {all_rules()[code].name}\n\n")
+    headings = [line.removeprefix("## ") for line in said.out.splitlines() if line.startswith("## ")]
+    assert headings == list(HEADINGS)
+
+
+@pytest.mark.parametrize("name", ["l001", "overconfident-start", "Overconfident-Start"])
+def test_by_name_and_in_any_case(cli, name):
+    assert cli("rule", name).out == cli("rule", "L001").out
+
+
+def test_all_rules_one_a_line_in_order(cli):
+    said = cli("rule", "--all")
+    lines = said.out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[code, rule.name] for code, rule in all_rules().items()]
+    assert all(rule.sections()[""] in line for line, rule in zip(lines, all_rules().values(), strict=True))
+    assert len({line.index(rule.sections()[""]) for line, rule in zip(lines, all_rules().values(), strict=True)}) == 1
+    assert said.code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("L00", "no rule is called 'L00'; did you mean L001?"),
+        ("overconfident", "no rule is called 'overconfident'; did you mean overconfident-start?"),
+        ("zzzzzz", "no rule is called 'zzzzzz'; see `unstuck rule --all`"),
+        ("", "no rule is called ''; see `unstuck rule --all`"),
+    ],
+)
+def test_a_rule_nobody_knows(cli, code, message):
+    assert cli("rule", code).refusal == message
+
+
+@pytest.mark.parametrize("arguments", [[], ["L001", "--all"]])
+def test_neither_or_both(cli, arguments):
+    assert cli("rule", *arguments).refusal == (
+        "name one rule, or use --all to list them, for example: unstuck rule L001"
+    )

@@ -1,0 +1,272 @@
+"""`unstuck run`: the script runs as without us; what we have to say comes after it, or before when it cannot run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "naive_names.py"
+TRACES = """
+    from pathlib import Path
+    Path({!r}).touch()
+"""
+FAILS_LATER = """
+    import torch
+    w = torch.zeros(3, requires_grad=True)
+    for step in range(5):
+        (w ** 2).sum().backward()
+        w.data -= 0.1 * w.grad
+    print("five steps done")
+    {}
+"""
+
+
+@pytest.fixture
+def unstuck(cli) -> Callable:
+    return lambda *arguments: cli("run", *arguments)
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+class TestHealthy:
+    def test_the_scripts_output_then_the_verdict(self, unstuck, script):
+        said = unstuck(script())
+        lines = said.out.splitlines()
+        assert lines[:4] == ["before training", "steps done: 12", "", "unstuck: no fault found in 12 steps of train.py"]
+        assert (said.code, said.err) == (0, "")
+
+    def test_it_says_what_it_could_not_check(self, unstuck, script):
+        said = unstuck(script())
+        assert "not checked:\n" in said.out
+        assert "  N001 redundant-bias: needs a normalisation layer\n" in said.out
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--steps", "7"], ["--fix", "--every", "2"], ["--help"], ["--", "-x"], ["--output-format=json"], ["other.py"]],
+    )
+    def test_what_follows_the_script_is_the_scripts_own(self, unstuck, script, arguments):
+        text = "import sys\nprint(sys.argv[1:])\n" + FAILS_LATER.format("")
+        said = unstuck(script(text.replace("\n    ", "\n")), *arguments)
+        assert said.out.startswith(f"{arguments}\nfive steps done\n\nunstuck: ")
+        assert said.code == 0
+
+    def test_warnings_of_the_script_survive(self, unstuck, script, recwarn):
+        said = unstuck(script(FAILS_LATER.format("import sys; print('careful', file=sys.stderr)")))
+        assert said.err == "careful\n"
+
+
+class TestSteps:
+    def test_the_training_ends_after_n_updates(self, unstuck, script):
+        said = unstuck("--steps", 5, script())
+        assert said.out.startswith("before training\n\nunstuck: no fault found in 5 steps of train.py\n")
+        assert said.code == 0
+
+    def test_more_steps_than_there_are(self, unstuck, script):
+        assert "steps done: 12\n\nunstuck: no fault found in 12 steps" in unstuck("--steps", 99, script()).out
+
+    def test_with_an_optimizer(self, unstuck, script):
+        text = """
+            import torch
+            w = torch.nn.Parameter(torch.zeros(3))
+            optimizer = torch.optim.SGD([w], lr=0.1)
+            try:
+                for step in range(50):
+                    optimizer.zero_grad()
+                    ((w - 1) ** 2).sum().backward()
+                    optimizer.step()
+            finally:
+                print("left at", step)
+            print("never")
+        """
+        said = unstuck("--steps", 5, script(text))
+        assert said.out.startswith("left at 4\n\nunstuck: no fault found in 5 steps of train.py\n")
+        assert said.code == 0
+
+
+class TestJson:
+    def test_the_report_alone_on_stdout(self, unstuck, script):
+        said = unstuck("--output-format", "json", script(), "--lr", "1")
+        report = json.loads(said.out)
+        assert report["schema_version"] == 1
+        assert report["run"]["command"] == [str(script()), "--lr", "1"]
+        assert (report["run"]["steps"], report["run"]["exit_code"]) == (12, 0)
+        assert said.err == "before training\nsteps done: 12\n"
+
+    def test_the_step_limit_is_told(self, unstuck, script):
+        report = json.loads(unstuck("--output-format", "json", "--steps", 3, script()).out)
+        assert (report["run"]["steps"], report["run"]["stopped_by_step_limit"]) == (3, True)
+
+    def test_as_a_process_with_output_past_python(self, script):
+        path = script(FAILS_LATER.format("import os, sys; os.system('echo shell'); sys.exit(3)"))
+        done = process("-m", "unstuck", "run", "--output-format", "json", path)
+        assert json.loads(done.stdout)["run"]["exit_code"] == 3
+        assert sorted(done.stderr.splitlines()) == ["five steps done", "shell"]
+        assert done.returncode == 3
+
+
+class TestExitCodes:
+    def test_that_of_the_script_is_kept(self, unstuck, script):
+        said = unstuck(script(FAILS_LATER.format("import sys; sys.exit(3)")))
+        assert said.code == 3
+        assert "\nunstuck: " in said.out
+
+    def test_a_script_that_raises_shows_its_own_traceback_and_is_still_reported(self, script):
+        path = script(FAILS_LATER.format("{}['lr']"))
+        ours, plain = process("-m", "unstuck", "run", path), process(path)
+        assert ours.stderr == plain.stderr
+        assert ours.stderr.splitlines()[0] == "Traceback (most recent call last):"
+        assert ours.returncode == plain.returncode == 1
+        assert ours.stdout.startswith(plain.stdout + "\nunstuck: no fault found in 5 steps of train.py\n")
+
+    def test_findings_do_not_change_it(self, unstuck, tmp_path):
+        said = unstuck("--steps", 20, EXAMPLE)
+        assert "unstuck: 2 root causes (I002, L001) in 20 steps" in said.out
+        assert said.code == 0
+
+    @pytest.mark.parametrize("text", ["print('hello')", "", "import torch; torch.randn(3).tanh()"])
+    def test_a_script_that_never_trains(self, unstuck, script, text):
+        said = unstuck(script(text, "data.py"))
+        assert said.code == 2
+        assert "\nunstuck: no backward pass was seen in data.py: nothing to judge\n" in said.out
+        assert said.err == (
+            "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains\n"
+        )
+
+    def test_a_script_that_fails_before_it_trains_keeps_its_own_code(self, unstuck, script):
+        said = unstuck(script("raise SystemExit(7)"))
+        assert said.code == 7
+        assert "no backward pass was seen" in said.out
+
+    def test_a_syntax_error_is_the_scripts_own(self, unstuck, script):
+        said = unstuck(script("x = (\n"))
+        assert said.code == 1
+        assert said.err.endswith("SyntaxError: '(' was never closed\n")
+        assert "unstuck" not in said.err
+
+
+class TestSave:
+    def test_both_reports_are_written(self, unstuck, script, tmp_path):
+        out = tmp_path / "new" / "folder"
+        said = unstuck("--save", out, script())
+        assert said.err == f"report saved: {out / 'report.json'}, {out / 'report.txt'}\n"
+        assert json.loads((out / "report.json").read_text())["run"]["steps"] == 12
+        assert (out / "report.txt").read_text().startswith("unstuck: no fault found in 12 steps of train.py\n")
+        assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.txt"]
+
+    def test_a_folder_that_cannot_be_written_is_found_before_training(self, unstuck, script, tmp_path):
+        mark, file = tmp_path / "ran", tmp_path / "file"
+        file.touch()
+        said = unstuck("--save", file / "reports", script(TRACES.format(str(mark))))
+        assert said.refusal == f"cannot write the report to {file / 'reports'}: Not a directory; name another folder"
+        assert not mark.exists()
+
+    def test_a_file_in_its_place(self, unstuck, script, tmp_path):
+        mark, file = tmp_path / "ran", tmp_path / "file"
+        file.touch()
+        said = unstuck("--save", file, script(TRACES.format(str(mark))))
+        assert said.refusal == f"cannot write the report to {file}: File exists; name another folder"
+        assert not mark.exists()
+
+
+class TestRefused:
+    """Each is one line on standard error, exit code 2, and the script has not run."""
+
+    @pytest.fixture
+    def refused(self, unstuck, script, tmp_path):
+        def refuse(*options: object) -> str:
+            mark = tmp_path / "ran"
+            said = unstuck(*options, script(TRACES.format(str(mark))))
+            assert not mark.exists()
+            return said.refusal
+
+        return refuse
+
+    def test_a_script_that_is_not_there(self, unstuck, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert unstuck("no.py").refusal == f"no script at no.py; check the path (now in {tmp_path})"
+
+    def test_a_folder(self, unstuck, tmp_path):
+        assert unstuck(tmp_path).refusal == f"{tmp_path} is a folder, not a script; name a Python file"
+
+    def test_below_a_file(self, unstuck, script):
+        path = script() / "train.py"
+        assert unstuck(path).refusal == f"cannot read {path}: Not a directory; check its permissions"
+
+    def test_no_script(self, unstuck):
+        assert unstuck().refusal == "Missing argument 'SCRIPT'; see `unstuck run --help`"
+
+    @pytest.mark.parametrize("value", ["xml", "TEXT", ""])
+    def test_an_output_format_nobody_knows(self, refused, value):
+        message = refused("--output-format", value)
+        assert message.startswith("Invalid value for '--output-format': ")
+        assert f"{value!r} is not one of 'text', 'json'; see `unstuck run --help`" in message
+
+    @pytest.mark.parametrize("option", ["--steps", "--every"])
+    @pytest.mark.parametrize("value", ["0", "-3", "many", "1.5"])
+    def test_counts_that_are_none(self, refused, option, value):
+        message = refused(option, value)
+        assert message.startswith(f"Invalid value for '{option}': ")
+        assert message.endswith("; see `unstuck run --help`")
+
+    def test_an_option_nobody_knows(self, refused):
+        message = refused("--stepps", "3")
+        assert message.startswith("No such option: --stepps")
+        assert message.endswith("; see `unstuck run --help`")
+
+    @pytest.mark.parametrize("option", ["--select", "--ignore"])
+    @pytest.mark.parametrize(
+        ("codes", "message"),
+        [
+            ("L01", None),
+            ("L01x", "no rule is called 'L01X'; did you mean L011?"),
+            ("A001,A0O1", "no rule is called 'A0O1'; did you mean A001?"),
+            ("ZZZZ", "no rule is called 'ZZZZ'; see `unstuck rule --all`"),
+        ],
+    )
+    def test_a_rule_nobody_knows(self, refused, unstuck, script, option, codes, message):
+        if message is None:  # a prefix of L011
+            assert unstuck(option, codes, script()).code == 0
+        else:
+            assert refused(option, codes) == message
+
+    def test_a_setting_nobody_knows(self, refused, monkeypatch):
+        monkeypatch.setenv("UNSTUCK_EVRY", "3")
+        assert refused() == "unknown key 'evry' in the environment (UNSTUCK_…); did you mean every?"
+
+
+class TestRules:
+    def test_select_and_ignore(self, unstuck):
+        assert "1 root cause (L001)" in unstuck("--select", "L", "--steps", 15, EXAMPLE).out
+        said = unstuck("--ignore", "L001,I002,A001,A002", "--steps", 15, EXAMPLE).out
+        assert "no fault found" in said
+
+
+class TestTheExample:
+    def test_it_prints_the_same_to_the_last_digit(self):
+        plain = process(EXAMPLE, "--steps", 60)
+        watched = process("-m", "unstuck", "run", EXAMPLE, "--steps", 60)
+        assert plain.returncode == watched.returncode == 0
+        assert plain.stdout.count("\n") >= 20
+        assert watched.stdout.startswith(plain.stdout)
+        rest = watched.stdout.removeprefix(plain.stdout)
+        assert rest.startswith("\nunstuck: 2 root causes (I002, L001) in 60 steps of naive_names.py\n")
+        assert f"{EXAMPLE.name}:57" in rest
+        assert plain.stderr == watched.stderr == ""
+
+    def test_fix_brings_the_loss_to_its_baseline(self, unstuck, tmp_path):
+        before = json.loads(unstuck("--output-format", "json", EXAMPLE, "--steps", 30).out)
+        after = json.loads(unstuck("--fix", "--output-format", "json", EXAMPLE, "--steps", 30).out)
+        assert before["loss"]["at_start"] > 25
+        assert after["loss"]["at_start"] < 3.5
+        assert after["loss"]["recent"] < before["loss"]["recent"] / 2
+        assert before["fixes"] == []
+        assert [fix["code"] for fix in after["fixes"]] == ["I002", "L001"]
+        assert {cause["root"]["code"] for cause in before["causes"]} == {"I002", "L001"}
+        assert after["ok"] is True
