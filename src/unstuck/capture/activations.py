@@ -11,7 +11,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import NOWHERE, Origin
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.repairs import handover
-from unstuck.stats.reference import summarise
+from unstuck.stats import summarise
 from unstuck.trace import Kind, Role
 
 

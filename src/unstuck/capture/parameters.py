@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from unstuck.capture.graph import Origins
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.site import Locator, SiteRegistry, variable_name
-from unstuck.stats.reference import identical_units, summarise
+from unstuck.stats import summarise
+from unstuck.stats.reference import identical_units
 from unstuck.trace import Kind, Role, Site, Trace
 
 MAX_SAMPLE = 1 << 20  # elements of a parameter that are kept to measure its update; a strided sample beyond

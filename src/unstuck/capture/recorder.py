@@ -15,7 +15,7 @@ from unstuck.capture.intervention import Intervention
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.parameters import Parameters
 from unstuck.capture.site import Locator, SiteRegistry, location_of
-from unstuck.stats.reference import summarise
+from unstuck.stats import summarise
 from unstuck.stats.summary import TensorSummary
 from unstuck.trace import Edge, Kind, Role, Site, Trace
 

@@ -19,7 +19,7 @@ from unstuck.fixes.rescale_weights import TARGET_STD, rescale
 from unstuck.fixes.shrink_output_layer import shrink
 from unstuck.rules.init.unscaled_weights import is_unscaled
 from unstuck.rules.loss.overconfident_start import is_overconfident
-from unstuck.stats.reference import summarise
+from unstuck.stats import summarise
 from unstuck.trace import Trace
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, 
     if unit_dim is None or values.dim() == 0:
         return _of_rows(values.reshape(1, -1), finite.reshape(1, -1), interval, with_units=False)
     rows = values.movedim(unit_dim, 0)
-    rows = rows.reshape(rows.shape[0], -1)
+    rows = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
     return _of_rows(rows, torch.isfinite(rows), interval, with_units=True)
 
 
@@ -78,7 +80,7 @@ def _histogram(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]
 def identical_units(x: Tensor, unit_dim: int) -> int:
     """Return how many units (slices along `unit_dim`) are element for element equal to another unit."""
     rows = x.detach().movedim(unit_dim, 0)
-    rows = rows.reshape(rows.shape[0], -1)
+    rows = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
     if rows.shape[0] < 2:
         return 0
     _, counts = torch.unique(rows, dim=0, return_counts=True)

@@ -20,7 +20,14 @@ FloatArray = npt.NDArray[np.float64]
 
 OCTAVES = 32
 BINS_PER_OCTAVE = 8
-EDGES: FloatArray = np.exp2(np.arange(-OCTAVES * BINS_PER_OCTAVE, OCTAVES * BINS_PER_OCTAVE + 1) / BINS_PER_OCTAVE)
+WITHIN_OCTAVE: FloatArray = np.exp2(np.arange(BINS_PER_OCTAVE) / BINS_PER_OCTAVE)
+"""The lower edges of the bins in [1, 2), float64 of shape (8,); all other edges are these times a power of two."""
+EDGES: FloatArray = np.append(
+    np.ldexp(
+        np.tile(WITHIN_OCTAVE, 2 * OCTAVES), np.repeat(np.arange(-OCTAVES, OCTAVES, dtype=np.int32), BINS_PER_OCTAVE)
+    ),
+    2.0**OCTAVES,
+)
 """Edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, 513 above."""
 BINS = len(EDGES) + 1
 
