@@ -58,8 +58,8 @@ def _count32(bits: Array, begin: int, end: int, histogram: Array) -> None:
         a = b & 0x7FFFFFFF
         exponent = a >> 23
         mantissa = a & 0x7FFFFF
-        cell = CELLS32[mantissa >> 15]
-        cell += mantissa >= ENDS32[cell]
+        start = CELLS32[mantissa >> 15]
+        cell = start + (mantissa >= ENDS32[start])
         place = min(max(1 + (exponent - 127 + OCTAVES) * BINS_PER_OCTAVE + cell, 0), BINS - 1)
         place += BINS if b >= 0 else 0
         if a == 0 or exponent == 255:
@@ -74,8 +74,8 @@ def _count64(bits: Array, begin: int, end: int, histogram: Array) -> None:
         a = b & 0x7FFFFFFFFFFFFFFF
         exponent = a >> 52
         mantissa = a & 0xFFFFFFFFFFFFF
-        cell = CELLS64[mantissa >> 44]
-        cell += mantissa >= ENDS64[cell]
+        start = CELLS64[mantissa >> 44]
+        cell = start + (mantissa >= ENDS64[start])
         place = min(max(1 + (exponent - 1023 + OCTAVES) * BINS_PER_OCTAVE + cell, 0), BINS - 1)
         place += BINS if b >= 0 else 0
         if a == 0 or exponent == 2047:
@@ -118,7 +118,7 @@ def _add_run(
         minimum = min(minimum, x if finite else np.inf)
         maximum = max(maximum, x if finite else -np.inf)
         zeros += x == 0.0
-        outside += finite & ((x < lower) | (x > upper))
+        outside += int(finite & ((x < lower) | (x > upper)))
         nonfinite += not finite
     sums[0, unit] += total
     sums[1, unit] += squares
@@ -253,6 +253,7 @@ def _summed(flat: Tensor, shape: Shape, limits: tuple[float, float]) -> tuple[Ar
     return sums, counts, histogram.reshape(COPIES, STRIDE)[:, : 2 * BINS].sum(0).reshape(2, BINS)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
 def _as_summary(sums: Array, counts: Array, histogram: Array, count: int, *, with_units: bool) -> TensorSummary:
     units = UnitSummary(count, sums[0], sums[1], sums[2], sums[3], counts[0], counts[1], counts[2])
     return TensorSummary(

@@ -29,6 +29,7 @@ def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, 
     return _of_rows(rows, torch.isfinite(rows), interval, with_units=True)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
 def _of_rows(rows: Tensor, finite: Tensor, interval: tuple[float, float] | None, *, with_units: bool) -> TensorSummary:
     """Summarise `rows` of shape (units, elements)."""
     known = rows if bool(finite.all()) else torch.where(finite, rows, 0.0)

@@ -72,6 +72,7 @@ class UnitSummary:
             variance: FloatArray = np.maximum(self.squares / n - (self.total / n) ** 2, 0.0)
         return variance
 
+    @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: UnitSummary) -> UnitSummary:
         """Return the summary of both; raises ValueError when the numbers of units differ."""
         if len(self) != len(other):
