@@ -21,6 +21,8 @@ from torch.optim.optimizer import (
 )
 from torch.utils.hooks import RemovableHandle
 
+from unstuck.capture.compiled import Compiler, uncompiled
+
 
 class Listener(Protocol):
     """What a session hears of the training loop."""
@@ -44,18 +46,18 @@ class Listener(Protocol):
 class Boundaries:
     """Patches what tells of a step's beginning and end; `remove` puts everything back."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, compiler: Compiler) -> None:
         self._listener = listener
+        self._aside = compiler.aside
         self._handles: list[RemovableHandle] = []
         self._inside: ContextVar[bool] = ContextVar("inside backward", default=False)
         self._patched: list[tuple[Any, str, Callable[..., Any]]] = []
 
     def install(self) -> None:
         """Install the wrappers and hooks."""
-        listener = self._listener
         self._handles = [
-            register_optimizer_step_pre_hook(lambda optimizer, _args, _kwargs: listener.update_begins(optimizer)),
-            register_optimizer_step_post_hook(lambda *_: listener.update_ended()),
+            register_optimizer_step_pre_hook(self._before_update),
+            register_optimizer_step_post_hook(self._after_update),
         ]
         self._patch(torch.autograd, "backward", self._around_backward)
         self._patch(Tensor, "backward", self._around_backward)
@@ -77,23 +79,34 @@ class Boundaries:
         setattr(owner, name, wrap(original))
         self._patched.append((owner, name, original))
 
+    @uncompiled
+    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
+        self._aside(self._listener.update_begins, optimizer)
+
+    @uncompiled
+    def _after_update(self, *_: Any) -> None:
+        self._aside(self._listener.update_ended)
+
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @uncompiled
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
             if self._inside.get():
                 original(tensors, *args, **kwargs)
                 return
-            self._listener.backward_begins((tensors,) if isinstance(tensors, Tensor) else tuple(tensors))
+            objectives = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+            self._aside(self._listener.backward_begins, objectives)
             token = self._inside.set(True)
             try:
                 original(tensors, *args, **kwargs)
             finally:
                 self._inside.reset(token)
-            self._listener.backward_ended()
+            self._aside(self._listener.backward_ended)
 
         return backward
 
     def _after_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @uncompiled
         @functools.wraps(original)
         def load_state_dict(*args: Any, **kwargs: Any) -> Any:
             self._listener.weights_loaded()

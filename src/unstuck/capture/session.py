@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from unstuck.capture.boundaries import Boundaries
+from unstuck.capture.compiled import Compiler
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.losses import note_objective
@@ -58,7 +59,8 @@ class Session:
         self._modules = ModuleTracker(self._guard)
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
         self._mode = CaptureMode(self._recorder, self._guard)
-        self._boundaries = Boundaries(self)
+        self._compiler = Compiler(self._guard)
+        self._boundaries = Boundaries(self, self._compiler)
         self._thread = 0
         self._process = 0
         self._installed = False
@@ -81,6 +83,7 @@ class Session:
         self._installed = True
         try:
             self._boundaries.install()
+            self._compiler.install()
             self._prepare(0)
         except BaseException:
             self.stop()
@@ -102,6 +105,7 @@ class Session:
         self._boundaries.remove()
         self._modules.remove()
         self._remove_mode()
+        self._compiler.remove()
         self._recorder.origins.clear()
 
     def __enter__(self) -> Session:
@@ -159,9 +163,16 @@ class Session:
 
     # -- the mode --------------------------------------------------------------------------------------------------
 
+    def _next_step(self) -> None:
+        """Get ready for the forward pass of the next step, once no compiled function is running."""
+        self._compiler.when_outside(
+            lambda: self._prepare(self._step if self._optimizer_loop else self._step + self._backwards)
+        )
+
     def _prepare(self, step: int) -> None:
         """Get ready for the forward pass of `step`."""
         self._sampled = self.schedule.is_sampled(step)
+        self._compiler.eager(self._sampled)
         self._mode.active = self._sampled
         if self._sampled:
             self._recorder.begin(step)
@@ -237,7 +248,7 @@ class Session:
         if self._sampled:
             self._recorder.parameters.measure_gradients(self._step)
             self._recorder.parameters.snapshot(self._step)
-        self._prepare(self._step + 1)
+        self._next_step()
 
     def update_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to change its parameters: gradients are final."""
@@ -270,7 +281,7 @@ class Session:
             self._recorder.parameters.measure_updates(self._step)
         self._step += 1
         self._backwards = 0
-        self._prepare(self._step)
+        self._next_step()
 
     def weights_loaded(self) -> None:
         """The network does not start from its initialisation."""
