@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,13 @@ class UnitSummary:
         with np.errstate(divide="ignore", invalid="ignore"):
             variance: FloatArray = np.maximum(self.squares / n - (self.total / n) ** 2, 0.0)
         return variance
+
+    @np.errstate(over="ignore")
+    def single_precision(self) -> UnitSummary:
+        """Return the same in float32 and int32, to be kept: 28 bytes a unit."""
+        sums = (a.astype(np.float32) for a in (self.total, self.squares, self.minimum, self.maximum))
+        counts = (a.astype(np.int32) for a in (self.zeros, self.outside, self.nonfinite))
+        return UnitSummary(self.count, *sums, *counts)  # type: ignore[arg-type]
 
     @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: UnitSummary) -> UnitSummary:
@@ -222,3 +229,39 @@ class TensorSummary:
             -math.inf if data["maximum"] is None else data["maximum"],
             histogram,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSummary:
+    """A summary as it is kept: the filled bins of the histogram alone, and units in single precision.
+
+    A typical histogram has some hundred filled bins of 1,028. `summary` is all but the histogram.
+    """
+
+    summary: TensorSummary
+    bins: npt.NDArray[np.uint16]
+    counts: npt.NDArray[np.integer[Any]]
+
+    @classmethod
+    def of(cls, summary: TensorSummary) -> PackedSummary:
+        """Pack a summary."""
+        bins = np.flatnonzero(summary.histogram).astype(np.uint16)
+        counts = summary.histogram.reshape(-1)[bins]
+        small = counts.astype(np.int32) if not len(counts) or counts.max() < 1 << 31 else counts
+        units = None if summary.units is None else summary.units.single_precision()
+        return cls(replace(summary, histogram=_NO_HISTOGRAM, units=units), bins, small)
+
+    def unpack(self) -> TensorSummary:
+        """Return the summary with its histogram."""
+        histogram = empty_histogram()
+        histogram.reshape(-1)[self.bins] = self.counts
+        return replace(self.summary, histogram=histogram)
+
+    @property
+    def size(self) -> int:
+        """Memory, in bytes, that the arrays take and the objects about them need (estimated at 400)."""
+        units = 28 * len(self.summary.units) if self.summary.units is not None else 0
+        return int(self.bins.nbytes + self.counts.nbytes + units + 400)
+
+
+_NO_HISTOGRAM = np.zeros((2, 0), dtype=np.int64)

@@ -11,12 +11,13 @@ from enum import Enum, StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from unstuck.stats.summary import TensorSummary
+from unstuck.stats.summary import PackedSummary, TensorSummary
 from unstuck.trace.sites import Edge, Kind, Site
 
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 MAX_SAMPLED_STEPS = 1_000
+MAX_BYTES = 64 << 20  # of summaries in memory
 KEEP_FROM_START = 11
 SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.58 of it
 
@@ -72,7 +73,8 @@ class Trace:
     """Everything measured in one run.
 
     Filled by capture, read by rules and reports. `steps` holds the sampled steps in order; a step is one update of the
-    parameters, counted from 0. Beyond `MAX_SAMPLED_STEPS` every other sampled step after the first few is forgotten.
+    parameters, counted from 0. Beyond `MAX_SAMPLED_STEPS` or `MAX_BYTES` every other sampled step after the first few
+    is forgotten.
     """
 
     sites: list[Site] = field(default_factory=list)
@@ -81,7 +83,8 @@ class Trace:
     objective: dict[int, float] = field(default_factory=dict)
     loss_calls: list[LossCall] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
-    _summaries: dict[tuple[int, Role], dict[int, TensorSummary]] = field(default_factory=lambda: defaultdict(dict))
+    _summaries: dict[tuple[int, Role], dict[int, PackedSummary]] = field(default_factory=lambda: defaultdict(dict))
+    _bytes: int = 0
     _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     # -- filling ---------------------------------------------------------------------------------------------------
@@ -90,17 +93,21 @@ class Trace:
         """Note that `step` was sampled."""
         if not self.steps or step > self.steps[-1]:
             self.steps.append(step)
-            if len(self.steps) > MAX_SAMPLED_STEPS:
+            if len(self.steps) > MAX_SAMPLED_STEPS or (
+                self._bytes > MAX_BYTES and len(self.steps) > 2 * KEEP_FROM_START
+            ):
                 self._thin()
 
     def add(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
         """Record a summary; a second one for the same step, site and role (a reused module) is merged in."""
-        series = self._summaries[site, role]
-        series[step] = series[step].merge(summary) if step in series else summary
+        earlier = self._summaries[site, role].get(step)
+        self.replace(step, site, role, summary if earlier is None else earlier.unpack().merge(summary))
 
     def replace(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
         """Record a summary in place of an earlier one of the same step, site and role."""
-        self._summaries[site, role][step] = summary
+        series, packed = self._summaries[site, role], PackedSummary.of(summary)
+        self._bytes += packed.size - (series[step].size if step in series else 0)
+        series[step] = packed
 
     def add_scalar(self, step: int, site: int, name: str, value: float) -> None:
         """Record a number that is no tensor summary; the last one of a step stands."""
@@ -111,10 +118,12 @@ class Trace:
         kept = set(start) | set(later[::2]) | {self.steps[-1]}
         dropped = set(self.steps) - kept
         self.steps = sorted(kept)
-        series: Iterable[dict[int, object]] = [*self._summaries.values(), *self._scalars.values()]  # type: ignore[list-item]
-        for values in series:
-            for step in dropped & values.keys():
-                del values[step]
+        for summaries in self._summaries.values():
+            for step in dropped & summaries.keys():
+                self._bytes -= summaries.pop(step).size
+        for scalars in self._scalars.values():
+            for step in dropped & scalars.keys():
+                del scalars[step]
         self.loss_calls = [call for call in self.loss_calls if call.step in kept]
 
     # -- sites -----------------------------------------------------------------------------------------------------
@@ -141,11 +150,12 @@ class Trace:
 
     def summary(self, site: Site, role: Role, step: int | None = None) -> TensorSummary | None:
         """Return the summary at one step; at the start of training (step 0) when no step is named."""
-        return self._summaries.get((site.index, role), {}).get(0 if step is None else step)
+        packed = self._summaries.get((site.index, role), {}).get(0 if step is None else step)
+        return None if packed is None else packed.unpack()
 
     def summaries(self, site: Site, role: Role) -> list[tuple[int, TensorSummary]]:
         """Return all (step, summary) of a site and role, in order."""
-        return sorted(self._summaries.get((site.index, role), {}).items())
+        return [(step, packed.unpack()) for step, packed in self._stored(site, role)]
 
     def merged(self, site: Site, role: Role, steps: Iterable[int] | None = None) -> TensorSummary:
         """Return the summary of several sampled steps together (of all when `steps` is None)."""
@@ -153,15 +163,18 @@ class Trace:
         wanted = series.keys() if steps is None else [step for step in steps if step in series]
         merged = TensorSummary.empty()
         for step in wanted:
-            merged = merged.merge(series[step])
+            merged = merged.merge(series[step].unpack())
         return merged
+
+    def _stored(self, site: Site, role: Role) -> list[tuple[int, PackedSummary]]:
+        return sorted(self._summaries.get((site.index, role), {}).items())
 
     def series(self, site: Site, role: Role, statistic: str) -> Series:
         """Return (steps, values) of one property of `TensorSummary`, for example "std" or "outside_fraction"."""
-        pairs = self.summaries(site, role)
+        pairs = self._stored(site, role)
         return (
             np.array([step for step, _ in pairs], dtype=np.int64),
-            np.array([getattr(summary, statistic) for _, summary in pairs], dtype=np.float64),
+            np.array([getattr(packed.summary, statistic) for _, packed in pairs], dtype=np.float64),
         )
 
     def scalar(self, site: Site, name: str, step: int = 0) -> float | None:
