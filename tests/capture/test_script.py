@@ -50,7 +50,7 @@ class TestEnvironment:
             "import sys; sys.stdout.write('no newline at the end')",
             "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f))",
             "import os; os.write(1, b'past sys.stdout')",
-            "import unittest.mock as m, builtins; print(__builtins__ is builtins)",
+            "import builtins; print(__builtins__ is builtins)",
         ],
     )
     def test_what_a_script_sees(self, same_as_python, text):

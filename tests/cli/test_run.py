@@ -57,7 +57,7 @@ class TestHealthy:
         assert said.out.startswith(f"{arguments}\nfive steps done\n\nunstuck: ")
         assert said.code == 0
 
-    def test_warnings_of_the_script_survive(self, unstuck, script, recwarn):
+    def test_what_the_script_says_on_stderr_stays_there(self, unstuck, script):
         said = unstuck(script(FAILS_LATER.format("import sys; print('careful', file=sys.stderr)")))
         assert said.err == "careful\n"
 
@@ -125,7 +125,7 @@ class TestExitCodes:
         assert ours.returncode == plain.returncode == 1
         assert ours.stdout.startswith(plain.stdout + "\nunstuck: no fault found in 5 steps of train.py\n")
 
-    def test_findings_do_not_change_it(self, unstuck, tmp_path):
+    def test_findings_do_not_change_it(self, unstuck):
         said = unstuck("--steps", 20, EXAMPLE)
         assert "unstuck: 2 root causes (I002, L001) in 20 steps" in said.out
         assert said.code == 0
@@ -260,7 +260,7 @@ class TestTheExample:
         assert f"{EXAMPLE.name}:57" in rest
         assert plain.stderr == watched.stderr == ""
 
-    def test_fix_brings_the_loss_to_its_baseline(self, unstuck, tmp_path):
+    def test_fix_brings_the_loss_to_its_baseline(self, unstuck):
         before = json.loads(unstuck("--output-format", "json", EXAMPLE, "--steps", 30).out)
         after = json.loads(unstuck("--fix", "--output-format", "json", EXAMPLE, "--steps", 30).out)
         assert before["loss"]["at_start"] > 25
