@@ -19,6 +19,7 @@ from unstuck.stats.summary import (
     BINS_PER_OCTAVE,
     EDGES,
     OCTAVES,
+    PackedSummary,
     TensorSummary,
     UnitSummary,
     empty_histogram,
@@ -245,6 +246,32 @@ class TestJson:
     def test_units_are_not_part_of_it(self):
         s = summarise(torch.ones(2, 2), unit_dim=1)
         assert TensorSummary.from_json(s.to_json()).units is None
+
+
+class TestPacked:
+    @given(summaries(with_units=False))
+    def test_nothing_is_lost(self, s):
+        again = PackedSummary.of(s).unpack()
+        assert_same(again, s)
+        assert (again.total, again.squares, again.histogram.dtype) == (s.total, s.squares, np.int64)
+
+    def test_counts_beyond_32_bits(self):
+        s = of(1.0)
+        s.histogram[1, 5] = 1 << 40
+        assert np.array_equal(PackedSummary.of(s).unpack().histogram, s.histogram)
+
+    def test_units_are_kept_in_single_precision(self):
+        units = summarise(torch.tensor([[0.1, 5.0], [math.nan, 0.0]]).double(), unit_dim=1, interval=INTERVAL)
+        kept = PackedSummary.of(units).unpack().units
+        assert kept.count == 2
+        assert kept.total.tolist() == [np.float32(0.1), 5.0]
+        assert (kept.zeros.tolist(), kept.outside.tolist(), kept.nonfinite.tolist()) == ([0, 1], [0, 1], [1, 0])
+
+    def test_its_size_grows_with_filled_bins_and_units(self):
+        one, many = of(1.0), of(*(2.0**k for k in range(-20, 20)))
+        assert PackedSummary.of(one).size < PackedSummary.of(many).size < 4_000
+        wide = summarise(torch.ones(1, 100), unit_dim=1)
+        assert PackedSummary.of(wide).size == PackedSummary.of(one).size + 2_800
 
 
 def test_an_empty_histogram_is_new_each_time():

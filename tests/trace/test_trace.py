@@ -249,6 +249,17 @@ class TestThinning:
         assert trace.steps == sorted(set(trace.steps))
         assert len(trace.steps) > MAX_SAMPLED_STEPS / 3
 
+    def test_memory_stays_bounded_too(self, trace, site, monkeypatch):
+        monkeypatch.setattr("unstuck.trace.trace.MAX_BYTES", 20_000)
+        for step in range(300):
+            trace.add_step(step)
+            trace.add(step, site.index, Role.INPUT, of(float(step)))
+            trace.add(step, site.index, Role.INPUT, of(2.0))
+        kept = trace._summaries[site.index, Role.INPUT].values()
+        assert trace._bytes == sum(packed.size for packed in kept) < 25_000
+        assert trace.steps[:KEEP_FROM_START] == list(range(11))
+        assert trace.steps[-1] == 299
+
     def test_numbers_of_forgotten_steps_go_and_the_others_stay(self, trace, site):
         self.long(trace, site, MAX_SAMPLED_STEPS + 1)
         kept = trace.steps
