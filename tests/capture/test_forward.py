@@ -293,3 +293,185 @@ def test_a_module_reused_in_a_step_is_one_site():
     assert trace.summary(reused, Role.OUTPUT).count == 2 * 8 * 4
     assert len(trace.of_kind(Kind.WEIGHT_LAYER)) == 2
     assert len(trace.of_kind(Kind.ACTIVATION)) == 2  # two places in the source: two sites
+
+
+class Sine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.tanh(x) * x.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0].cos()
+
+
+def test_a_custom_function_is_a_site_that_is_not_guessed():
+    w = leaf(4, 3)
+    trace = traced(lambda: Sine.apply(X @ w).sum().backward())
+    (site,) = trace.of_kind(Kind.CUSTOM)
+    (layer,) = trace.of_kind(Kind.WEIGHT_LAYER)
+    assert site.op == "Sine"
+    assert trace.producers(site) == [layer]
+    assert trace.of_kind(Kind.ACTIVATION) == []
+    assert trace.summary(site, Role.OUTPUT_GRADIENT).total == 8 * 3
+
+
+EINSUMS = {
+    "bi,ij->bj": ((4, 3), 4, 3),
+    "bi,ji->bj": ((3, 4), 4, 3),
+    "bi, i -> b": ((4,), 4, None),
+}
+
+
+@pytest.mark.parametrize("equation", EINSUMS)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_einsum_with_one_parameter(equation, as_list):
+    shape, fan_in, units = EINSUMS[equation]
+    w = leaf(*shape)
+    trace = traced(lambda: torch.einsum(equation, *([[X, w]] if as_list else [X, w])).square().sum().backward())
+    (layer,) = trace.of_kind(Kind.WEIGHT_LAYER)
+    assert (layer.op, layer.fan_in) == ("einsum", fan_in)
+    assert trace.scalar(trace.parameters_of(layer)[0], "units") == units
+
+
+def test_einsum_over_heads_counts_what_is_summed():
+    w = leaf(2, 5, 4)
+    trace = traced(lambda: torch.einsum("bd,hkd->bhk", X, w).sum().backward())
+    assert trace.of_kind(Kind.WEIGHT_LAYER)[0].fan_in == 4
+
+
+def test_fused_attention_is_a_site():
+    w = leaf(4, 12)
+
+    def step():
+        q, k, v = (X[None] @ w).chunk(3, dim=-1)
+        F.scaled_dot_product_attention(q, k, v).sum().backward()
+
+    trace = traced(step)
+    (site,), (layer,) = trace.of_kind(Kind.ATTENTION), trace.of_kind(Kind.WEIGHT_LAYER)
+    assert trace.producers(site, direct=False) == [layer]
+    assert trace.producers(site) == []
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_multihead_attention_is_looked_into(need_weights):
+    mha = nn.MultiheadAttention(4, 2, batch_first=True)
+    x = X[None]
+    expected = mha(x, x, x, need_weights=need_weights)[0]
+    seen = []
+
+    def step():
+        out, _ = mha(x, x, x, need_weights=need_weights)
+        seen.append(out.detach())
+        out.sum().backward()
+
+    trace = traced(step)
+    layers = trace.of_kind(Kind.WEIGHT_LAYER)
+    assert [p.label for layer in layers for p in trace.parameters_of(layer)] == [
+        "in_proj_weight",
+        "in_proj_bias",
+        "out_proj.weight",
+        "out_proj.bias",
+    ]
+    assert len(trace.of_kind(Kind.ATTENTION if not need_weights else Kind.SOFTMAX)) == 1
+    assert torch.equal(seen[0], expected)
+
+
+def test_separate_projections_belong_to_their_stacked_weight():
+    mha = nn.MultiheadAttention(4, 1)
+    trace = traced(lambda: mha(X[:, None], X[:, None] * 2, X[:, None] * 3)[0].sum().backward())
+    names = {p.label for layer in trace.of_kind(Kind.WEIGHT_LAYER) for p in trace.parameters_of(layer)}
+    assert names == {name for name, _ in mha.named_parameters()}
+
+
+def test_evaluation_takes_the_same_fused_path_as_unwatched():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        expected = layer(x)
+    with Session(), torch.no_grad():
+        assert torch.equal(layer(x), expected)
+
+
+def test_transformer_layer_trains_bit_identically():
+    def losses():
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        optimizer = torch.optim.Adam(layer.parameters(), 1e-2)
+        values = []
+        for _ in range(14):
+            optimizer.zero_grad()
+            loss = layer(torch.randn(2, 5, 8)).square().mean()
+            loss.backward()
+            optimizer.step()
+            values.append(loss.item())
+        return values
+
+    expected = losses()
+    with Session() as session:
+        assert losses() == expected
+    assert session.trace.facts.internal_error is None
+    assert ops(session.trace, Kind.WEIGHT_LAYER) == ["linear"] * 4
+    assert ops(session.trace, Kind.ACTIVATION) == ["relu"]
+
+
+NORMS = {
+    "batch": (nn.BatchNorm1d(4), 2),
+    "layer": (nn.LayerNorm(4), 2),
+    "group": (nn.GroupNorm(2, 4), 2),
+    "instance": (nn.InstanceNorm1d(4, affine=True), 2),
+    "rms": (nn.RMSNorm(4), 1),
+    "local response": (nn.LocalResponseNorm(2), 0),
+    "torch.batch_norm": (lambda x: torch.batch_norm(x, GAIN, SHIFT, None, None, True, 0.1, 1e-5, False), 2),
+}
+GAIN, SHIFT = leaf(4), leaf(4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_normalisation(norm):
+    function, parameters = NORMS[norm]
+    w = leaf(4, 4)
+    positions = {"instance": 3, "local response": 3}.get(norm)
+
+    def step():
+        h = X @ w
+        function(h if positions is None else h[:, :, None] * torch.arange(1.0, 1 + positions)).sum().backward()
+
+    trace = traced(step)
+    (site,) = trace.of_kind(Kind.NORM)
+    assert len(trace.parameters_of(site)) == parameters
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_recurrent_cells(cell):
+    module = cell(4, 5)
+
+    def step():
+        out = module(X)
+        (out[0] if isinstance(out, tuple) else out).sum().backward()
+
+    (site,) = traced(step).of_kind(Kind.RECURRENT)
+    assert len(site.parameters) == 4
+
+
+CONVOLUTIONS = {
+    "Conv1d": (1, 2 * 3),
+    "Conv2d": (2, 2 * 9),
+    "Conv3d": (3, 2 * 27),
+    "ConvTranspose1d": (1, 2 * 3),
+    "ConvTranspose2d": (2, 2 * 9),
+    "ConvTranspose3d": (3, 2 * 27),
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_every_convolution(kind):
+    dims, fan_in = CONVOLUTIONS[kind]
+    conv = getattr(nn, kind)(2, 6, 3)
+    trace = traced(lambda: torch.tanh(conv(torch.randn(2, 2, *[5] * dims))).sum().backward())
+    (layer,), (tanh,) = trace.of_kind(Kind.WEIGHT_LAYER), trace.of_kind(Kind.ACTIVATION)
+    assert layer.fan_in == fan_in
+    assert trace.scalar(trace.parameters_of(layer)[0], "units") == 6
+    assert len(trace.summary(tanh, Role.INPUT).units) == 6

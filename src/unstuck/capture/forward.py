@@ -15,11 +15,26 @@ from torch.overrides import TorchFunctionMode
 from unstuck.capture import functions
 from unstuck.capture.activations import after_activation, before_activation
 from unstuck.capture.call import TorchCall, op_name, plain_op
-from unstuck.capture.layers import after_addition, after_embedding, after_norm, after_recurrent, after_weight_layer
+from unstuck.capture.layers import (
+    after_addition,
+    after_einsum,
+    after_embedding,
+    after_norm,
+    after_recurrent,
+    after_weight_layer,
+)
 from unstuck.capture.losses import after_loss, before_loss
-from unstuck.capture.passing import after_dropout, after_other, after_softmax, after_transparent
+from unstuck.capture.passing import (
+    after_attention,
+    after_dropout,
+    after_other,
+    after_part,
+    after_softmax,
+    after_transparent,
+)
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.repairs import before_norm
+from unstuck.capture.sampled import COMPOSITES, look_inside
 
 Before = Callable[[Recorder, TorchCall], TorchCall | None]
 After = Callable[[Recorder, TorchCall, Any], bool]
@@ -45,13 +60,16 @@ BEFORE: dict[str, Before] = _table(
 )
 AFTER: dict[str, After] = _table(
     (functions.TRANSPARENT_OPS, after_transparent),
+    (functions.PART_OPS, after_part),
     (functions.ADDITIONS, after_addition),
     (functions.ACTIVATION_OPS, after_activation),
     (functions.WEIGHT_OPS, after_weight_layer),
     (functions.MATMUL_OPS, after_weight_layer),
     (functions.NORM_OPS, after_norm),
     (functions.RECURRENT_OPS, after_recurrent),
-    (("embedding", "__getitem__"), after_embedding),
+    (("einsum",), after_einsum),
+    (functions.EMBEDDING_OPS, after_embedding),
+    (functions.ATTENTION_OPS, after_attention),
     (functions.DROPOUT_OPS, after_dropout),
     (functions.SOFTMAX_OPS, after_softmax),
     (functions.LOSSES, after_loss),
@@ -88,6 +106,8 @@ class CaptureMode(TorchFunctionMode):
         name = op_name(func)
         if not self.active or name in INERT or not torch.is_grad_enabled():
             return func(*args, **kwargs)
+        if func in COMPOSITES:
+            return look_inside(self, func, args, kwargs)
         call = TorchCall(plain_op(name), func, args, kwargs)
         changed = self.guard(look_before, self.recorder, call)
         call = call if changed is None else changed

@@ -121,15 +121,19 @@ WEIGHT_OPS: dict[str, tuple[int, int, int | None]] = {
     "conv_transpose3d": (0, 1, 2),
     "addmm": (1, 2, 0),
 }
-MATMUL_OPS = frozenset({"matmul", "mm", "bmm", "__matmul__", "__rmatmul__"})
+MATMUL_OPS = frozenset({"matmul", "mm", "bmm", "mv", "__matmul__", "__rmatmul__"})
+EMBEDDING_OPS = frozenset({"embedding", "embedding_bag", "__getitem__"})
+ATTENTION_OPS = frozenset({"scaled_dot_product_attention", "flex_attention"})
 CONVOLUTIONS = {f"conv{t}{d}d": d for t in ("", "_transpose") for d in (1, 2, 3)}
-NORM_OPS: dict[str, tuple[int, int]] = {  # op -> positions of (weight, bias)
+NORM_OPS: dict[str, tuple[int | None, int | None]] = {  # op -> positions of (weight, bias)
     "batch_norm": (3, 4),
     "layer_norm": (2, 3),
     "group_norm": (2, 3),
     "instance_norm": (3, 4),
-    "rms_norm": (2, 99),
+    "rms_norm": (2, None),
+    "local_response_norm": (None, None),
 }
+NATIVE_NORM_POSITIONS = (1, 2, 3)  # of (weight, bias, running_mean) in torch.batch_norm and torch.instance_norm
 RECURRENT_OPS = frozenset(
     {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 )
@@ -146,6 +150,7 @@ TRANSPARENT_OPS = frozenset(
     identity requires_grad_ retain_grad
     """.split()
 )
+PART_OPS = frozenset({"chunk", "split", "unbind", "narrow", "select", "tensor_split", "split_with_sizes"})
 KEEPS_UNIT_DIM = frozenset(
     """
     contiguous cpu cuda to float double half bfloat16 type type_as clone requires_grad_

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, tensors_in
+from unstuck.capture.passing import after_part
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind
 
@@ -48,7 +51,7 @@ def _operands(recorder: Recorder, call: TorchCall) -> Operands | None:
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
             return x, weight, bias, call.op == "addmm"
         return None
-    left, right = call.input, call.arg(1, "mat2" if call.op in ("mm", "bmm") else "other")
+    left, right = call.input, call.arg(1, {"mm": "mat2", "bmm": "mat2", "mv": "vec"}.get(call.op, "other"))
     if call.op == "__rmatmul__":
         left, right = right, left
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
@@ -78,6 +81,31 @@ def weight_unit_dim(op: str, weight: Tensor, on_right: bool, transposed: bool) -
     return 1 if op.startswith("conv_transpose") else 0
 
 
+def after_einsum(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record an einsum in which exactly one operand is a parameter as a weight layer."""
+    equation, operands = call.input, call.args[1:]
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    if not isinstance(equation, str) or not isinstance(out, Tensor) or len(operands) < 2:
+        return False
+    leaves = [recorder.parameters.leaf_of(operand, recorder.origins)[0] for operand in operands]
+    found = [(k, leaf) for k, leaf in enumerate(leaves) if leaf is not None]
+    terms, _, result = equation.replace(" ", "").partition("->")
+    letters = terms.split(",")
+    if len(found) != 1 or len(letters) != len(operands) or "." in letters[found[0][0]]:
+        return False
+    k, leaf = found[0]
+    summed = [size for letter, size in zip(letters[k], operands[k].shape, strict=True) if letter not in result]
+    kept = [dim for dim, letter in enumerate(letters[k]) if letter in result]
+    site = recorder.site(Kind.WEIGHT_LAYER, call.op)
+    site.fan_in = math.prod(summed)
+    recorder.connect(site, *(operand for n, operand in enumerate(operands) if n != k))
+    recorder.parameters.use(leaf, site, "weight", kept[-1] if kept and leaf is operands[k] else 0)
+    recorder.watch_output(site, out)
+    recorder.origins.set(out, Origin((site.index,), replay=recorder.replay(call)))
+    return True
+
+
 def after_addition(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     """A parameter added to a weight layer's output is that layer's bias."""
     if len(call.args) < 2 or call.kwargs or not isinstance(out, Tensor):
@@ -103,8 +131,10 @@ def after_embedding(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     if call.op == "__getitem__":
         index, table = table, index
     leaf, _ = recorder.parameters.leaf_of(table, recorder.origins)
-    if leaf is None or not isinstance(index, Tensor) or index.is_floating_point() or not isinstance(out, Tensor):
+    if leaf is None or not isinstance(out, Tensor):
         return False
+    if not isinstance(index, Tensor) or index.is_floating_point():
+        return after_part(recorder, call, out)
     site = recorder.site(Kind.EMBEDDING, "embedding")
     recorder.parameters.use(leaf, site, "weight", 0)
     recorder.watch_output(site, out)
@@ -119,11 +149,14 @@ def after_norm(recorder: Recorder, call: TorchCall, out: Any) -> bool:
         return False
     site = recorder.site(Kind.NORM, call.op)
     recorder.connect(site, x)
-    for position, slot in zip(functions.NORM_OPS[call.op], ("weight", "bias"), strict=True):
+    *positions, mean_position = (*functions.NORM_OPS[call.op], 1)
+    if call.func in (torch.batch_norm, torch.instance_norm):
+        *positions, mean_position = functions.NATIVE_NORM_POSITIONS
+    for position, slot in zip(positions, ("weight", "bias"), strict=True):
         leaf, _ = recorder.parameters.leaf_of(call.arg(position, slot), recorder.origins)
         if leaf is not None:
             recorder.parameters.use(leaf, site, slot, 0)
-    running_mean = call.arg(1, "running_mean") if call.op == "batch_norm" else None
+    running_mean = call.arg(mean_position, "running_mean") if call.op == "batch_norm" else None
     if isinstance(running_mean, Tensor):
         recorder.running_means[site.index] = weakref.ref(running_mean)
     unit_dim = -1 if call.op in ("layer_norm", "rms_norm") or x.dim() < 2 else 1 - x.dim()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.hooks import RemovableHandle
 
 from unstuck.capture.site import Ordinals
+from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters, unwrapped
 
 
 class Frame:
@@ -19,8 +21,9 @@ class Frame:
 
     def __init__(self, path: str, module: nn.Module | None) -> None:
         self.path = path
-        self.kind = type(module).__name__ if module is not None else ""
-        self.from_torch = module is not None and type(module).__module__.startswith("torch.nn.")
+        kind = own_class(module) if module is not None else None
+        self.kind = kind.__name__ if kind is not None else ""
+        self.from_torch = kind is not None and kind.__module__.startswith("torch.nn.")
         self.ordinals = Ordinals()
 
 
@@ -29,6 +32,7 @@ class ModuleTracker:
 
     Paths come from `named_modules()` of the outermost module. The first outermost module that has children gives
     plain paths ("blocks.0.fc"); any other is prefixed with its class name ("Critic.fc", "Linear", "Linear-2").
+    Wrappers (`torch.compile`, DistributedDataParallel, …) add nothing to a path.
     """
 
     def __init__(self, guard: Callable[..., Any]) -> None:
@@ -41,10 +45,12 @@ class ModuleTracker:
         self._class_counts: Counter[str] = Counter()
         self._plain_taken = False
         self._handles: list[RemovableHandle] = []
+        self._thread = 0
         self.roots: list[weakref.ref[nn.Module]] = []
 
     def install(self) -> None:
         """Register the global hooks; `remove` takes them away."""
+        self._thread = threading.get_ident()
         if not self._handles:
             self._handles = [
                 register_module_forward_pre_hook(self._enter),
@@ -73,7 +79,8 @@ class ModuleTracker:
         return name if name and self._parameter_names.get(name) is parameter else ""
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
-        self._guard(self._push, module)
+        if threading.get_ident() == self._thread:
+            self._guard(self._push, module)
 
     def _push(self, module: nn.Module) -> None:
         if module not in self._paths:
@@ -81,23 +88,27 @@ class ModuleTracker:
         self._stack.append(Frame(self._paths[module], module))
 
     def _leave(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        if self._stack:
+        if self._stack and threading.get_ident() == self._thread:
             self._stack.pop()
 
     def _name_tree(self, root: nn.Module) -> None:
         """Name a module that was first seen as outermost (or was added later), and all below it."""
+        inner = unwrapped(root)
+        if inner in self._paths:
+            self._paths[root] = self._paths[inner]
+            return
         prefix = self._stack[-1].path if self._stack else ""
-        if self._stack or self._plain_taken or not any(root.children()):
-            kind = type(root).__name__
+        if self._stack or self._plain_taken or not any(inner.children()):
+            kind = own_class(inner).__name__
             self._class_counts[kind] += 1
             own = kind if self._class_counts[kind] == 1 else f"{kind}-{self._class_counts[kind]}"
             prefix = f"{prefix}.{own}" if prefix else own
         else:
             self._plain_taken = True
         self.roots.append(weakref.ref(root))
-        for path, module in root.named_modules():
+        for _, path, module in plain_modules(root):
             self._paths.setdefault(module, ".".join(part for part in (prefix, path) if part))
-        for path, parameter in root.named_parameters():
+        for path, parameter in plain_parameters(root):
             name = f"{prefix}.{path}" if prefix else path
             self._parameter_names[name] = parameter
             self._names_by_id[id(parameter)] = name

@@ -34,6 +34,16 @@ def after_transparent(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     return True
 
 
+def after_part(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """A part of a parameter (one of three stacked projections, say) stands for the parameter."""
+    leaf, transposed = recorder.parameters.leaf_of(call.args[0] if call.args else None, recorder.origins)
+    if leaf is None:
+        return False
+    for part in tensors_in((out,)):
+        recorder.origins.set(part, Origin(leaf=leaf, transposed=transposed))
+    return True
+
+
 def after_dropout(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     """Record dropout; what follows it follows the layer before it as well."""
     origin = recorder.origins.of(call.input)
@@ -58,6 +68,29 @@ def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     recorder.later(lambda step: recorder.trace.add_scalar(step, site.index, "classes", classes))
     replay = recorder.replay(call, 0, origin.replay) if call.args and origin.direct else None
     recorder.origins.set(out, Origin((site.index,), replay=replay))
+    return True
+
+
+def after_attention(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a fused attention; queries, keys and values are its inputs."""
+    if not isinstance(out, Tensor) or recorder.origins.of(call.input) is None:
+        return False
+    site = recorder.site(Kind.ATTENTION, call.op)
+    recorder.connect(site, *call.args, *call.kwargs.values())
+    recorder.watch_output(site, out)
+    recorder.origins.set(out, Origin((site.index,)))
+    return True
+
+
+def after_custom(recorder: Recorder, call: TorchCall, out: Any) -> bool:
+    """Record a `torch.autograd.Function`: a site whose function is not known and not guessed."""
+    if not recorder.origins.union(tensors_in((call.args,))):
+        return False
+    site = recorder.site(Kind.CUSTOM, call.op)
+    recorder.connect(site, *call.args)
+    for tensor in tensors_in((out,)):
+        recorder.watch_output(site, tensor)
+        recorder.origins.set(tensor, Origin((site.index,)))
     return True
 
 

@@ -22,6 +22,7 @@ from unstuck.capture.intervention import Intervention
 from unstuck.capture.losses import note_objective
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
 from unstuck.trace import Trace
 
@@ -59,6 +60,7 @@ class Session:
         self._modules = ModuleTracker(self._guard)
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
         self._mode = CaptureMode(self._recorder, self._guard)
+        self._patches = SampledPatches(self._recorder, self._mode, self._guard)
         self._compiler = Compiler(self._guard)
         self._boundaries = Boundaries(self, self._compiler)
         self._thread = 0
@@ -104,6 +106,7 @@ class Session:
         self._mode.active = False
         self._boundaries.remove()
         self._modules.remove()
+        self._patches.remove()
         self._remove_mode()
         self._compiler.remove()
         self._recorder.origins.clear()
@@ -177,9 +180,11 @@ class Session:
         if self._sampled:
             self._recorder.begin(step)
             self._modules.install()
+            self._patches.install()
             self._install_mode()
         else:
             self._modules.remove()
+            self._patches.remove()
             self._remove_mode()
 
     def _install_mode(self) -> None:

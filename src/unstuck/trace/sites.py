@@ -19,6 +19,7 @@ class Kind(StrEnum):
     SOFTMAX = "softmax"
     ATTENTION = "attention"
     LOSS = "loss"
+    CUSTOM = "custom function"  # a torch.autograd.Function: what it does is not known
     PARAMETER = "parameter"
     OPERATION = "operation"  # any other one, where a non-finite value first appeared
 

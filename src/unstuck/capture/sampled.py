@@ -1,0 +1,103 @@
+"""What is patched only while a step is sampled, beside the function mode and the module hooks.
+
+- `torch.autograd.Function.apply`, which torch does not show to function modes.
+- `torch.overrides.has_torch_function` without gradients: `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` leave
+  their fused path when any function mode is on, and evaluation must not be computed otherwise because we watch.
+
+`composite` lets the mode see into `multi_head_attention_forward`, which as one call would hide its layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+
+from unstuck.capture.call import TorchCall
+from unstuck.capture.passing import after_custom, after_other
+from unstuck.capture.recorder import Recorder
+
+COMPOSITES = frozenset({functional.multi_head_attention_forward})
+
+
+class SampledPatches:
+    """Installed with the function mode at the beginning of a sampled step, removed with it."""
+
+    def __init__(self, recorder: Recorder, mode: TorchFunctionMode, guard: Callable[..., Any]) -> None:
+        self._recorder = recorder
+        self._mode = mode
+        self._guard = guard
+        self._thread = 0
+        self._undo: list[Callable[[], None]] = []
+
+    def install(self) -> None:
+        """Install for the calling thread; harmless when installed."""
+        if self._undo:
+            return
+        self._thread = threading.get_ident()
+        self._patch_apply()
+        self._patch_has_torch_function()
+
+    def remove(self) -> None:
+        """Put everything back."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _patch_apply(self) -> None:
+        function = torch.autograd.Function
+        original = function.__dict__["apply"]
+
+        @functools.wraps(original.__func__)
+        def apply(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+            out = original.__get__(None, cls)(*args, **kwargs)
+            if threading.get_ident() == self._thread and torch.is_grad_enabled():
+                self._guard(self._seen, cls, args, out)
+            return out
+
+        setattr(function, "apply", classmethod(apply))  # noqa: B010  (mypy: not a method one may assign to)
+        self._undo.append(lambda: setattr(function, "apply", original))
+
+    def _seen(self, cls: type[Any], args: tuple[Any, ...], out: Any) -> None:
+        call = TorchCall(cls.__name__, cls.apply, args, {})
+        torchs_own = cls.__module__.partition(".")[0] == "torch"
+        (after_other if torchs_own else after_custom)(self._recorder, call, out)
+
+    def _patch_has_torch_function(self) -> None:
+        original = torch.overrides.has_torch_function
+
+        @functools.wraps(original)
+        def has_torch_function(relevant: Any) -> bool:
+            alone = _get_current_function_mode_stack() == [self._mode]  # type: ignore[no-untyped-call]
+            if not alone or torch.is_grad_enabled():
+                return bool(original(relevant))
+            with torch.overrides._pop_mode_temporarily():
+                return bool(original(relevant))
+
+        setattr(torch.overrides, "has_torch_function", has_torch_function)  # noqa: B010
+        self._undo.append(lambda: setattr(torch.overrides, "has_torch_function", original))
+
+
+def look_inside(
+    mode: TorchFunctionMode, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Make a composite call with the mode on, so that the calls within it are seen one by one.
+
+    The composite would hand itself to the mode again; for its duration, and in this thread, it is told that there is
+    none (only functions written in Python ask in this way; what it calls are built-in ones).
+    """
+    original, thread = vars(functional)["has_torch_function"], threading.get_ident()
+
+    def has_torch_function(relevant: Any) -> bool:
+        return threading.get_ident() != thread and bool(original(relevant))
+
+    vars(functional)["has_torch_function"] = has_torch_function
+    try:
+        with mode:
+            return func(*args, **kwargs)
+    finally:
+        vars(functional)["has_torch_function"] = original
