@@ -11,6 +11,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import NOWHERE, Origin
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.repairs import handover
+from unstuck.capture.wrappers import local
 from unstuck.stats import summarise
 from unstuck.trace import Kind, Role
 
@@ -34,7 +35,7 @@ def before_activation(recorder: Recorder, call: TorchCall) -> TorchCall | None:
         changed = recorder.intervention.before_activation(recorder.trace, handed, function)
     seen = value if changed is None else changed
     unit_dim = (origin or NOWHERE).unit_dim
-    recorder.record(site, Role.INPUT, summarise(seen, unit_dim=unit_dim, interval=function.interval))
+    recorder.record(site, Role.INPUT, summarise(local(seen), unit_dim=unit_dim, interval=function.interval))
     return None if changed is None else call.with_input(changed)
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils.hooks import RemovableHandle
 
 from unstuck.capture.site import Ordinals
-from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters, unwrapped
+from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters, sharded, unwrapped
 
 
 class Frame:
@@ -42,6 +42,8 @@ class ModuleTracker:
         self._paths: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self._parameter_names: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
         self._names_by_id: dict[int, str] = {}
+        self._any_sharded = False
+        self._gathered: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Tensor]]] = {}
         self._class_counts: Counter[str] = Counter()
         self._plain_taken = False
         self._handles: list[RemovableHandle] = []
@@ -78,6 +80,24 @@ class ModuleTracker:
         name = self._names_by_id.get(id(parameter), "")
         return name if name and self._parameter_names.get(name) is parameter else ""
 
+    def kept(self, parameter: Tensor) -> Tensor:
+        """Return the parameter that gets the gradient and the update: `fully_shard` computes with gathered copies."""
+        if not self._any_sharded or self.parameter_name(parameter):
+            return parameter
+        known = self._gathered.get(id(parameter))
+        if known is None or known[0]() is not parameter:
+            known = self._gathered[id(parameter)] = weakref.ref(parameter), weakref.ref(self._find_kept(parameter))
+        own = known[1]()
+        return parameter if own is None else own
+
+    def _find_kept(self, parameter: Tensor) -> Tensor:
+        for module, path in self._paths.items():
+            for name, held in module._parameters.items():
+                if held is parameter:
+                    own = self._parameter_names.get(f"{path}.{name}" if path else name)
+                    return own if own is not None and sharded(own) else parameter
+        return parameter
+
     def _enter(self, module: nn.Module, _args: Any) -> None:
         if threading.get_ident() == self._thread:
             self._guard(self._push, module)
@@ -112,3 +132,4 @@ class ModuleTracker:
             name = f"{prefix}.{path}" if prefix else path
             self._parameter_names[name] = parameter
             self._names_by_id[id(parameter)] = name
+            self._any_sharded = self._any_sharded or sharded(parameter)

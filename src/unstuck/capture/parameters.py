@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from unstuck.capture.graph import Origins
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.site import Locator, SiteRegistry, variable_name
+from unstuck.capture.wrappers import local
 from unstuck.stats import summarise
 from unstuck.stats.reference import identical_units
 from unstuck.trace import Kind, Role, Site, Trace
@@ -20,8 +22,8 @@ MAX_SAMPLE = 1 << 20  # elements of a parameter that are kept to measure its upd
 
 
 def strided_sample(parameter: Tensor) -> Tensor:
-    """Return at most 2^20 elements of a parameter, evenly spread, as a copy of shape (elements,)."""
-    flat = parameter.detach().reshape(-1)
+    """Return at most 2^20 elements of a parameter (of this process's shard), evenly spread, copied, as (elements,)."""
+    flat = local(parameter).detach().reshape(-1)
     stride = -(-flat.numel() // MAX_SAMPLE) if flat.numel() else 1
     return flat[::stride].clone()
 
@@ -48,7 +50,7 @@ class Parameters:
         if not isinstance(tensor, Tensor):
             return None, False
         if isinstance(tensor, nn.Parameter) or (tensor.requires_grad and tensor.is_leaf):
-            return tensor, False
+            return self._modules.kept(tensor), False
         origin = origins.of(tensor)
         return (origin.leaf, origin.transposed) if origin is not None and origin.leaf is not None else (None, False)
 
@@ -92,6 +94,11 @@ class Parameters:
         site.requires_grad = parameter.requires_grad
         return site
 
+    def knows(self, tensor: Tensor) -> bool:
+        """Tell whether `tensor` is a known parameter."""
+        known = self._by_id.get(id(tensor))
+        return known is not None and known[0]() is tensor
+
     def live(self, index: int) -> Tensor | None:
         """Return the parameter of a site while it exists."""
         reference = self._live.get(index)
@@ -104,17 +111,21 @@ class Parameters:
 
     # -- measurements ----------------------------------------------------------------------------------------------
 
-    def measure_gradients(self, step: int) -> None:
-        """Record the gradient of each known parameter as it stands, and whether a used one has none."""
+    def measure_gradients(self, step: int, *, scale: float = 1.0, given: Mapping[int, Tensor] | None = None) -> None:
+        """Record the gradient of each known parameter, divided by `scale`, and whether a used one has none.
+
+        `given` holds gradients, by the parameter's id, that were returned instead of accumulated in `.grad`.
+        """
         for index in self._live:
             parameter = self.live(index)
             if parameter is None or not parameter.requires_grad:
                 continue
-            gradient = parameter.grad
+            gradient = None if parameter.grad is None else local(parameter.grad)
             if index in self.used:
                 self._trace.add_scalar(step, index, "gradient_missing", float(gradient is None))
             if gradient is None or gradient.layout is not torch.strided:
                 continue
+            gradient = gradient if scale == 1.0 else gradient.detach() / scale
             self._trace.replace(step, index, Role.GRADIENT, summarise(gradient))
             if step == 0:
                 self._count_identical(index, "identical_gradient_units", gradient)
@@ -123,12 +134,12 @@ class Parameters:
         """Record the value of each known parameter before its update and keep a sample to measure the update by."""
         for index in self._live:
             parameter = self.live(index)
-            if parameter is None or not parameter.requires_grad or parameter.grad is None:
+            if parameter is None or not parameter.requires_grad:
                 continue
-            self._trace.replace(step, index, Role.VALUE, summarise(parameter))
+            self._trace.replace(step, index, Role.VALUE, summarise(local(parameter)))
             self._snapshots[index] = strided_sample(parameter)
             if step == 0:
-                self._count_identical(index, "identical_units", parameter)
+                self._count_identical(index, "identical_units", local(parameter))
 
     def measure_updates(self, step: int, *, final: bool = True) -> bool:
         """Record the update of each parameter since its snapshot; tell whether any parameter changed."""

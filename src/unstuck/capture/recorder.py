@@ -15,15 +15,26 @@ from unstuck.capture.intervention import Intervention
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.parameters import Parameters
 from unstuck.capture.site import Locator, SiteRegistry, location_of
+from unstuck.capture.wrappers import local
 from unstuck.stats import summarise
 from unstuck.stats.summary import TensorSummary
 from unstuck.trace import Edge, Kind, Role, Site, Trace
 
 
+class Passage:
+    """One call of a site in the pass under way; `fired` once backward has brought a gradient to its output."""
+
+    def __init__(self) -> None:
+        self.hooked = False
+        self.fired = False
+
+
 class Recorder:
     """What the handlers of calls share: sites, origins, parameters, and the numbers of the pass under way.
 
-    Numbers of a forward pass wait until its backward pass begins; a pass that never gets one leaves nothing behind.
+    Numbers of a forward pass wait until its backward pass has ended; a pass that never gets one leaves nothing behind,
+    and where a site was called several times, calls that backward did not reach (an evaluation without `no_grad`
+    between two training passes) are left out.
     """
 
     def __init__(
@@ -45,7 +56,9 @@ class Recorder:
         self.running: Site | None = None  # the site of the activation or loss call that is being made
         self.step = 0
         self.in_backward = False
-        self._pending: list[Callable[[int], None]] = []
+        self.loss_scale = 1.0  # by which AMP has multiplied the loss, and so all gradients of this backward pass
+        self._pending: list[tuple[Site | None, Passage | None, Callable[[int], None]]] = []
+        self._passages: dict[int, Passage] = {}
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -58,21 +71,29 @@ class Recorder:
     def new_pass(self) -> None:
         """Start recording another forward pass of the same step (accumulated gradients)."""
         self._pending.clear()
+        self._passages.clear()
         self.origins.clear()
         self.modules.new_step()
         self.in_backward = False
+        self.loss_scale = 1.0
 
-    def commit(self, step: int) -> None:
-        """Enter what the forward pass gave into the trace: its backward pass has begun."""
+    def backward_begins(self, step: int) -> None:
+        """The pass turns out to be one of training, for `step`."""
         self.step = step
-        for write in self._pending:
-            write(step)
-        self._pending.clear()
         self.in_backward = True
 
-    def later(self, write: Callable[[int], None]) -> None:
-        """Run `write(step)` when the pass's backward begins."""
-        self._pending.append(write)
+    def commit(self, step: int) -> None:
+        """Enter what the forward pass gave into the trace: its backward pass is over."""
+        reached = {site.index for site, passage, _ in self._pending if site and passage and passage.fired}
+        for site, passage, write in self._pending:
+            unreached = passage is not None and passage.hooked and not passage.fired
+            if not (unreached and site is not None and site.index in reached):
+                write(step)
+        self._pending.clear()
+
+    def later(self, write: Callable[[int], None], site: Site | None = None) -> None:
+        """Run `write(step)` when the pass's backward has ended; it tells of the latest call of `site`."""
+        self._pending.append((site, self._passages.get(site.index) if site else None, write))
 
     # -- sites -----------------------------------------------------------------------------------------------------
 
@@ -86,6 +107,7 @@ class Recorder:
         site = self.sites.get(key)
         if site is None:
             site = self.sites.create(key, kind, op, here.path, location_of(user), ordinal, here.kind)
+        self._passages[site.index] = Passage()
         return site
 
     def connect(self, site: Site, *inputs: Any) -> None:
@@ -96,20 +118,33 @@ class Recorder:
                 self.trace.edges.update(Edge(p, site.index, origin.direct) for p in origin.sites if p != site.index)
 
     def record(self, site: Site, role: Role, summary: TensorSummary) -> None:
-        """Enter a summary when the pass's backward begins."""
-        self.later(lambda step: self.trace.add(step, site.index, role, summary))
+        """Enter a summary when the pass's backward has ended."""
+        self.later(lambda step: self.trace.add(step, site.index, role, summary), site)
 
     def watch_output(self, site: Site, out: Tensor) -> None:
         """Record an output, and its gradient when backward brings one."""
         if not out.is_floating_point():
             return
-        self.record(site, Role.OUTPUT, summarise(out))
-        if out.requires_grad:
-            out.register_hook(lambda grad: self.guard(self._output_gradient, site, grad))  # type: ignore[no-untyped-call]
+        self.record(site, Role.OUTPUT, summarise(local(out)))
+        self.watch_gradient(site, out)
 
-    def _output_gradient(self, site: Site, grad: Tensor) -> None:
-        if self.in_backward:
-            self.trace.add(self.step, site.index, Role.OUTPUT_GRADIENT, summarise(grad))
+    def watch_gradient(self, site: Site, out: Tensor, *, record: bool = True) -> None:
+        """Notice, and record if asked, the gradient that backward brings to an output."""
+        passage = self._passages.get(site.index)
+        if not out.requires_grad or passage is None:
+            return
+        passage.hooked = True
+        out.register_hook(  # type: ignore[no-untyped-call]
+            lambda grad: self.guard(self._output_gradient, site, passage, grad if record else None)
+        )
+
+    def _output_gradient(self, site: Site, passage: Passage, grad: Tensor | None) -> None:
+        if not self.in_backward:
+            return
+        passage.fired = True
+        if grad is not None:
+            unscaled = grad if self.loss_scale == 1.0 else grad.detach() / self.loss_scale
+            self.trace.add(self.step, site.index, Role.OUTPUT_GRADIENT, summarise(unscaled))
 
     # -- repeatable calls ------------------------------------------------------------------------------------------
 

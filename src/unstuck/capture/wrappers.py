@@ -1,4 +1,4 @@
-"""Modules that only wrap another one: their layers keep the names they have without the wrapper.
+"""Modules that only wrap another one: their layers keep the names they have without the wrapper; tensors in shards.
 
 `named_modules()` of a wrapped model says "module.fc" (DataParallel, DistributedDataParallel) or "_orig_mod.fc"
 (`torch.compile`); here it stays "fc", so that findings and records of wrapped and bare runs can be compared.
@@ -60,3 +60,16 @@ def plain_parameters(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
             if parameter not in known:
                 known.add(parameter)
                 yield f"{plain}.{name}" if plain else name, parameter
+
+
+def sharded(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a DTensor, of which each process holds a part."""
+    return type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "to_local")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor: all of it, or its shard of a DTensor, detached."""
+    if not sharded(tensor):
+        return tensor
+    shard: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
+    return shard
