@@ -1,8 +1,9 @@
 """Where a step begins and ends: calls of backward, optimizer steps, and loops that update by hand.
 
-Between sampled steps only these are installed: wrappers around `Tensor.backward` and `torch.autograd.backward`, and the
-global optimizer hooks (https://docs.pytorch.org/docs/stable/optim.html). `Tensor.backward` needs a wrapper of its own
-because torch shows it to function modes: only outside of it may the mode be put on or taken off.
+Between sampled steps only these are installed: wrappers around `Tensor.backward`, `torch.autograd.backward`,
+`torch.autograd.grad` and `GradScaler`, and the global optimizer hooks
+(https://docs.pytorch.org/docs/stable/optim.html). `Tensor.backward` needs a wrapper of its own because torch shows it
+to function modes: only outside of it may the mode be put on or taken off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -30,8 +32,17 @@ class Listener(Protocol):
     def backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
         """Backward was called on these tensors."""
 
-    def backward_ended(self) -> None:
-        """Backward has returned without an error."""
+    def backward_ended(self, gradients: dict[int, Tensor] | None = None) -> None:
+        """Backward has returned without an error; `gradients`, by the parameter's id, when they were returned."""
+
+    def trains(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a known parameter."""
+
+    def loss_scaled(self, scale: float) -> None:
+        """AMP has multiplied the loss."""
+
+    def update_skipped(self) -> None:
+        """AMP has skipped an optimizer's step."""
 
     def update_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step."""
@@ -50,6 +61,7 @@ class Boundaries:
         self._listener = listener
         self._aside = compiler.aside
         self._handles: list[RemovableHandle] = []
+        self._updates = 0  # since the last `GradScaler.step` began
         self._inside: ContextVar[bool] = ContextVar("inside backward", default=False)
         self._patched: list[tuple[Any, str, Callable[..., Any]]] = []
 
@@ -61,6 +73,9 @@ class Boundaries:
         ]
         self._patch(torch.autograd, "backward", self._around_backward)
         self._patch(Tensor, "backward", self._around_backward)
+        self._patch(torch.autograd, "grad", self._around_grad)
+        self._patch(GradScaler, "scale", self._after_scale)
+        self._patch(GradScaler, "step", self._around_scaled_step)
         self._patch(nn.Module, "load_state_dict", self._after_load)
         self._patch(Optimizer, "load_state_dict", self._after_load)
 
@@ -85,6 +100,7 @@ class Boundaries:
 
     @uncompiled
     def _after_update(self, *_: Any) -> None:
+        self._updates += 1
         self._aside(self._listener.update_ended)
 
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +120,53 @@ class Boundaries:
             self._aside(self._listener.backward_ended)
 
         return backward
+
+    def _around_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`torch.autograd.grad` for parameters is a backward pass; for other inputs (a penalty) it is forward work."""
+
+        @uncompiled
+        @functools.wraps(original)
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+            training = not (len(args) > 2 and args[2]) and not kwargs.get("create_graph")
+            training = training and any(isinstance(t, Tensor) and self._listener.trains(t) for t in wanted)
+            if self._inside.get() or not training:
+                return original(outputs, inputs, *args, **kwargs)
+            objectives = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+            self._aside(self._listener.backward_begins, objectives)
+            token = self._inside.set(True)
+            try:
+                gradients = original(outputs, inputs, *args, **kwargs)
+            finally:
+                self._inside.reset(token)
+            given = {id(t): g for t, g in zip(wanted, gradients, strict=False) if isinstance(g, Tensor)}
+            self._aside(self._listener.backward_ended, given)
+            return gradients
+
+        return grad
+
+    def _after_scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @uncompiled
+        @functools.wraps(original)
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = original(scaler, outputs)
+            if scaler.is_enabled():
+                self._listener.loss_scaled(float(scaler.get_scale()))
+            return scaled
+
+        return scale
+
+    def _around_scaled_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @uncompiled
+        @functools.wraps(original)
+        def step(scaler: Any, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            self._updates = 0
+            result = original(scaler, optimizer, *args, **kwargs)
+            if not self._updates and scaler.is_enabled():
+                self._aside(self._listener.update_skipped)
+            return result
+
+        return step
 
     def _after_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @uncompiled

@@ -44,7 +44,8 @@ def after_loss(recorder: Recorder, call: TorchCall, out: Any) -> bool:
         return False
     value = float(out.detach().double().mean())
     baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
-    recorder.later(lambda step: recorder.trace.loss_calls.append(LossCall(step, site.index, value, baseline)))
+    recorder.watch_gradient(site, out, record=False)
+    recorder.later(lambda step: recorder.trace.loss_calls.append(LossCall(step, site.index, value, baseline)), site)
     recorder.origins.set(out, Origin((site.index,)))
     return True
 
@@ -60,8 +61,12 @@ def note_objective(recorder: Recorder, tensor: Tensor, value: float) -> None:
     site = recorder.site(Kind.LOSS, "objective")
     recorder.connect(site, tensor)
     sources = [recorder.trace.sites[i] for i in origin.sites]
-    baseline = None
-    if len(sources) == 1 and sources[0].op == "log_softmax":
-        classes = recorder.trace.scalar(sources[0], "classes", recorder.step)
-        baseline = math.log(classes) if classes else None
-    recorder.trace.loss_calls.append(LossCall(recorder.step, site.index, value, baseline))
+
+    def write(step: int) -> None:
+        baseline = None
+        if len(sources) == 1 and sources[0].op == "log_softmax":
+            classes = recorder.trace.scalar(sources[0], "classes", step)
+            baseline = math.log(classes) if classes else None
+        recorder.trace.loss_calls.append(LossCall(step, site.index, value, baseline))
+
+    recorder.later(write)

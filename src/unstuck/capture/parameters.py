@@ -120,7 +120,8 @@ class Parameters:
             parameter = self.live(index)
             if parameter is None or not parameter.requires_grad:
                 continue
-            gradient = None if parameter.grad is None else local(parameter.grad)
+            gradient = parameter.grad if given is None else given.get(id(parameter))
+            gradient = None if gradient is None else local(gradient)
             if index in self.used:
                 self._trace.add_scalar(step, index, "gradient_missing", float(gradient is None))
             if gradient is None or gradient.layout is not torch.strided:
@@ -141,18 +142,16 @@ class Parameters:
             if step == 0:
                 self._count_identical(index, "identical_units", local(parameter))
 
-    def measure_updates(self, step: int, *, final: bool = True) -> bool:
-        """Record the update of each parameter since its snapshot; tell whether any parameter changed."""
-        changed = False
+    def measure_updates(self, step: int) -> None:
+        """Record the update of each parameter since its snapshot."""
         for index, before in self._snapshots.items():
             parameter = self.live(index)
             if parameter is not None:
-                update = strided_sample(parameter) - before
-                changed = changed or bool((update != 0).any())
-                self._trace.replace(step, index, Role.UPDATE, summarise(update))
-        if final:
-            self._snapshots.clear()
-        return changed
+                self._trace.replace(step, index, Role.UPDATE, summarise(strided_sample(parameter) - before))
+
+    def forget_snapshots(self) -> None:
+        """Let the kept values go: no update can follow any more."""
+        self._snapshots.clear()
 
     def changed_since_snapshot(self) -> bool | None:
         """Tell whether any parameter differs from its snapshot or is gone; None when there is none to compare with."""

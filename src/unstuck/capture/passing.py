@@ -65,7 +65,7 @@ def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     recorder.connect(site, x)
     dim = call.arg(1, "dim")
     classes = x.shape[dim] if isinstance(dim, int) and x.dim() else x.numel()
-    recorder.later(lambda step: recorder.trace.add_scalar(step, site.index, "classes", classes))
+    recorder.later(lambda step: recorder.trace.add_scalar(step, site.index, "classes", classes), site)
     replay = recorder.replay(call, 0, origin.replay) if call.args and origin.direct else None
     recorder.origins.set(out, Origin((site.index,), replay=replay))
     return True

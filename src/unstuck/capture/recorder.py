@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -33,8 +33,8 @@ class Recorder:
     """What the handlers of calls share: sites, origins, parameters, and the numbers of the pass under way.
 
     Numbers of a forward pass wait until its backward pass has ended; a pass that never gets one leaves nothing behind,
-    and where a site was called several times, calls that backward did not reach (an evaluation without `no_grad`
-    between two training passes) are left out.
+    and calls that backward did not reach, of sites that it does reach otherwise (an evaluation without `no_grad`
+    between two training passes), are left out.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Recorder:
         self.step = 0
         self.in_backward = False
         self.loss_scale = 1.0  # by which AMP has multiplied the loss, and so all gradients of this backward pass
+        self.log: list[Site] | None = None  # the sites of a checkpointed function in its first pass
+        self.replayed: Iterator[Site] | None = None  # those sites while it is run again, within backward
         self._pending: list[tuple[Site | None, Passage | None, Callable[[int], None]]] = []
+        self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -84,21 +87,36 @@ class Recorder:
 
     def commit(self, step: int) -> None:
         """Enter what the forward pass gave into the trace: its backward pass is over."""
-        reached = {site.index for site, passage, _ in self._pending if site and passage and passage.fired}
+        now = {site.index for site, passage, _ in self._pending if site and passage and passage.fired}
+        self._reached |= now
+        losses = any(self.trace.sites[index].kind is Kind.LOSS for index in now)
         for site, passage, write in self._pending:
-            unreached = passage is not None and passage.hooked and not passage.fired
-            if not (unreached and site is not None and site.index in reached):
+            missed = passage is not None and passage.hooked and not passage.fired
+            elsewhere = site is not None and (site.index in self._reached or (losses and site.kind is Kind.LOSS))
+            if not (missed and elsewhere):
                 write(step)
         self._pending.clear()
 
     def later(self, write: Callable[[int], None], site: Site | None = None) -> None:
         """Run `write(step)` when the pass's backward has ended; it tells of the latest call of `site`."""
-        self._pending.append((site, self._passages.get(site.index) if site else None, write))
+        if self.replayed is None:
+            self._pending.append((site, self._passages.get(site.index) if site else None, write))
 
     # -- sites -----------------------------------------------------------------------------------------------------
 
     def site(self, kind: Kind, op: str) -> Site:
         """Return the site of the call that is being made, counting this passage of its place."""
+        site = self._replay(kind, op) or self._site(kind, op)
+        if self.log is not None:
+            self.log.append(site)
+        self._passages[site.index] = Passage()
+        return site
+
+    def _replay(self, kind: Kind, op: str) -> Site | None:
+        """Return the site that a call had in the first pass of a checkpointed function that is being run again."""
+        return next((site for site in self.replayed or () if site.kind is kind and site.op == op), None)
+
+    def _site(self, kind: Kind, op: str) -> Site:
         user = self.locator.frame(sys._getframe())
         here = self.modules.current
         line: Hashable = None if here.from_torch or user is None else (user.f_code.co_filename, user.f_lineno)
@@ -107,7 +125,6 @@ class Recorder:
         site = self.sites.get(key)
         if site is None:
             site = self.sites.create(key, kind, op, here.path, location_of(user), ordinal, here.kind)
-        self._passages[site.index] = Passage()
         return site
 
     def connect(self, site: Site, *inputs: Any) -> None:
@@ -151,7 +168,7 @@ class Recorder:
     @property
     def repairing(self) -> bool:
         """Whether calls must be kept repeatable: only at step 0, for a repairer."""
-        return self.intervention is not None and self.step == 0
+        return self.intervention is not None and self.step == 0 and self.replayed is None
 
     def replay(self, call: TorchCall, position: int | None = None, parent: Replay | None = None) -> Replay | None:
         """Keep a call (after those of `parent`, whose result is its argument `position`) when repairs are on."""

@@ -70,7 +70,12 @@ class Session:
         self._sampled = False  # whether the forward pass under way is watched
         self._was_sampled = False  # whether the one before the last backward was
         self._backwards = 0  # backward calls since the last update
+        self._backwards_per_update = 1  # in a loop without optimizer, as seen while sampled
         self._optimizer_loop = False
+        self._snapshot_of = -1  # the step whose values before the update are kept, in such a loop
+        self._stepping: int | None = None  # the optimizer (its id) whose step is under way
+        self._stepped: set[int] = set()  # the optimizers that have stepped since the last backward
+        self._loss_scale = 1.0
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Session:
     def stop(self) -> None:
         """End watching and undo every patch, hook and mode; harmless when called twice."""
         global _active
-        if self._installed and self._was_sampled and self._backwards and not self._optimizer_loop:
+        if self._installed and self._snapshot_of == self._step and not self._optimizer_loop:
             self._guard(self._recorder.parameters.measure_updates, self._step)
         self._detach()
         with _active_lock:
@@ -128,6 +133,10 @@ class Session:
     def parameter(self, site: int) -> Tensor | None:
         """Return the live parameter of a parameter site, or None."""
         return self._recorder.parameters.live(site)
+
+    def trains(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is a known parameter."""
+        return self._recorder.parameters.knows(tensor)
 
     def running_mean(self, site: int) -> Tensor | None:
         """Return the live running mean, shape (units,), of a batch normalisation site, or None."""
@@ -169,7 +178,7 @@ class Session:
     def _next_step(self) -> None:
         """Get ready for the forward pass of the next step, once no compiled function is running."""
         self._compiler.when_outside(
-            lambda: self._prepare(self._step if self._optimizer_loop else self._step + self._backwards)
+            lambda: self._prepare(self._step if self._optimizer_loop else self._step + min(self._backwards, 1))
         )
 
     def _prepare(self, step: int) -> None:
@@ -215,78 +224,131 @@ class Session:
 
     def _on_backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
         recorder = self._recorder
-        if self._backwards and not self._optimizer_loop and recorder.parameters.changed_since_snapshot() is not False:
+        if self._backwards and not self._optimizer_loop and self._updated_by_hand():
             self._finish_by_hand()
         self._mode.active = False
         if self._done():
             return
+        if self._optimizer_loop and self._stepping is None:
+            recorder.parameters.forget_snapshots()
+        self._stepped.clear()
         self._backwards += 1
         self.trace.facts.backward_calls += 1
         value = _value(objectives, always=self._sampled)
         if value is not None:
-            self.trace.objective.setdefault(self._step, value)
+            self.trace.objective.setdefault(self._step, value / self._loss_scale)
         if self._sampled:
             self.trace.add_step(self._step)
-            recorder.commit(self._step)
+            recorder.loss_scale = self._loss_scale
             if value is not None:
-                note_objective(recorder, objectives[0], value)
+                note_objective(recorder, objectives[0], value / self._loss_scale)
+            recorder.backward_begins(self._step)
+
+    def _updated_by_hand(self) -> bool:
+        """Whether, in a loop without optimizer, an update followed the last backward call (else it accumulates)."""
+        changed = self._recorder.parameters.changed_since_snapshot()
+        if changed is None:
+            return self._backwards >= self._backwards_per_update
+        if changed:
+            self._backwards_per_update = self._backwards
+        return changed
 
     def _finish_by_hand(self) -> None:
         """Close a step whose update was made without an optimizer."""
-        if self._was_sampled:
+        if self._snapshot_of == self._step:
             self._recorder.parameters.measure_updates(self._step)
+        self._recorder.parameters.forget_snapshots()
         self._step += 1
         self._backwards = 0
 
-    def backward_ended(self) -> None:
-        """Gradients are complete. Without an optimizer the next forward pass follows."""
+    def backward_ended(self, gradients: dict[int, Tensor] | None = None) -> None:
+        """Gradients are complete: in `.grad`, or returned, by the parameter's id, when `gradients` is given."""
         if self._ours():
-            self._guard(self._on_backward_ended)
+            self._guard(self._on_backward_ended, gradients)
 
-    def _on_backward_ended(self) -> None:
+    def _on_backward_ended(self, gradients: dict[int, Tensor] | None) -> None:
+        parameters = self._recorder.parameters
         self._was_sampled = self._sampled
+        if self._sampled:
+            self._recorder.commit(self._step)
+            if gradients is not None or not self._optimizer_loop or (self._stepping and self._backwards == 1):
+                parameters.measure_gradients(self._step, scale=self._loss_scale, given=gradients)
+        self._loss_scale = 1.0
         if self._optimizer_loop:
             self._mode.active = self._sampled
             if self._sampled:
                 self._recorder.new_pass()
             return
         if self._sampled:
-            self._recorder.parameters.measure_gradients(self._step)
-            self._recorder.parameters.snapshot(self._step)
+            parameters.snapshot(self._step)
+            self._snapshot_of = self._step
         self._next_step()
 
     def update_begins(self, optimizer: Optimizer) -> None:
-        """An optimizer is about to change its parameters: gradients are final."""
+        """An optimizer is about to change its parameters: gradients are final (or a closure will compute them)."""
         if self._ours():
             self._guard(self._on_update_begins, optimizer)
 
     def _on_update_begins(self, optimizer: Optimizer) -> None:
         if not self._optimizer_loop:
             self._optimizer_loop = True
-            self._sampled = self._was_sampled
-        if self._sampled and self._backwards:
-            parameters = self._recorder.parameters
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameters.add_unused(parameter)
-            parameters.measure_gradients(self._step)
-            parameters.snapshot(self._step)
+            self._sampled = self._was_sampled if self._backwards else self._sampled
+        self._stepping = id(optimizer)
+        another = not self._backwards and bool(self._stepped) and self._stepping not in self._stepped
+        if not self._sampled or another:
+            return
+        parameters = self._recorder.parameters
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameters.add_unused(parameter)
+        if self._backwards:
+            scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
+            parameters.measure_gradients(self._step, scale=1.0 if scale is None else float(scale))
+        parameters.snapshot(self._step)
 
     def update_ended(self) -> None:
-        """An optimizer has stepped: the step is over (a second optimizer right after belongs to the same step)."""
+        """An optimizer has stepped: the step is over (another optimizer right after belongs to the same step)."""
         if self._ours():
             self._guard(self._on_update_ended)
             self._stop_if_done()
 
     def _on_update_ended(self) -> None:
         self.trace.facts.optimizer_steps += 1
+        stepping, self._stepping = self._stepping, None
+        if stepping is not None and self._stepped and not self._backwards:
+            if self._was_sampled:
+                self._recorder.parameters.measure_updates(self._step - 1)
+            return
         if not self._backwards:
             return
         if self._sampled:
             self._recorder.parameters.measure_updates(self._step)
+        self._end_step()
+        if stepping is not None:
+            self._stepped.add(stepping)
+
+    def _end_step(self) -> None:
+        self._was_sampled = self._sampled
         self._step += 1
         self._backwards = 0
         self._next_step()
+
+    def loss_scaled(self, scale: float) -> None:
+        """AMP has multiplied the loss by `scale`; the next backward brings gradients multiplied by it."""
+        if self._ours():
+            self._loss_scale = scale
+
+    def update_skipped(self) -> None:
+        """AMP has found non-finite gradients and skipped the optimizer's step: the step is over without an update."""
+        if self._ours():
+            self._guard(self._on_update_skipped)
+            self._stop_if_done()
+
+    def _on_update_skipped(self) -> None:
+        self.trace.facts.skipped_updates += 1
+        self._optimizer_loop = True
+        if self._backwards:
+            self._end_step()
 
     def weights_loaded(self) -> None:
         """The network does not start from its initialisation."""

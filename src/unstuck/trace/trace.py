@@ -65,6 +65,7 @@ class Facts:
     weights_loaded: bool = False
     backward_calls: int = 0
     optimizer_steps: int = 0
+    skipped_updates: int = 0  # by AMP's GradScaler, after an overflow
     internal_error: str | None = None
 
 
