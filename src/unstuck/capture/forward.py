@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from unstuck.capture import functions
 from unstuck.capture.activations import after_activation, before_activation
 from unstuck.capture.call import TorchCall, op_name, plain_op
+from unstuck.capture.checkpointing import SwitchedMode
 from unstuck.capture.layers import (
     after_addition,
     after_einsum,
@@ -33,7 +33,6 @@ from unstuck.capture.passing import (
     after_transparent,
 )
 from unstuck.capture.recorder import Recorder
-from unstuck.capture.repairs import before_norm
 from unstuck.capture.sampled import COMPOSITES, look_inside
 
 Before = Callable[[Recorder, TorchCall], TorchCall | None]
@@ -56,7 +55,6 @@ def _table(*rows: tuple[Any, Any]) -> dict[str, Any]:
 BEFORE: dict[str, Before] = _table(
     (functions.ACTIVATION_OPS, before_activation),
     (functions.LOSSES, before_loss),
-    (("batch_norm",), before_norm),
 )
 AFTER: dict[str, After] = _table(
     (functions.TRANSPARENT_OPS, after_transparent),
@@ -89,7 +87,7 @@ def look_after(recorder: Recorder, call: TorchCall, out: Any) -> None:
         after_other(recorder, call, out)
 
 
-class CaptureMode(TorchFunctionMode):
+class CaptureMode(SwitchedMode):
     """Shows each torch call of this thread to its handlers; `guard` runs our code so that its errors stay ours."""
 
     def __init__(self, recorder: Recorder, guard: Callable[..., Any]) -> None:
@@ -104,7 +102,7 @@ class CaptureMode(TorchFunctionMode):
         """Run the call, looking at it before and after."""
         kwargs = kwargs or {}
         name = op_name(func)
-        if not self.active or name in INERT or not torch.is_grad_enabled():
+        if not self.active or name in INERT or not (torch.is_grad_enabled() or self.recorder.log is not None):
             return func(*args, **kwargs)
         if func in COMPOSITES:
             return look_inside(self, func, args, kwargs)

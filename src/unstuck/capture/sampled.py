@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils.checkpoint import CheckpointFunction
 
 from unstuck.capture.call import TorchCall
+from unstuck.capture.checkpointing import SwitchedMode, patch_checkpoints
 from unstuck.capture.passing import after_custom, after_other
 from unstuck.capture.recorder import Recorder
 
@@ -28,7 +30,7 @@ COMPOSITES = frozenset({functional.multi_head_attention_forward})
 class SampledPatches:
     """Installed with the function mode at the beginning of a sampled step, removed with it."""
 
-    def __init__(self, recorder: Recorder, mode: TorchFunctionMode, guard: Callable[..., Any]) -> None:
+    def __init__(self, recorder: Recorder, mode: SwitchedMode, guard: Callable[..., Any]) -> None:
         self._recorder = recorder
         self._mode = mode
         self._guard = guard
@@ -40,6 +42,7 @@ class SampledPatches:
         if self._undo:
             return
         self._thread = threading.get_ident()
+        self._undo.append(patch_checkpoints(self._recorder, self._mode))
         self._patch_apply()
         self._patch_has_torch_function()
 
@@ -55,7 +58,8 @@ class SampledPatches:
         @functools.wraps(original.__func__)
         def apply(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
             out = original.__get__(None, cls)(*args, **kwargs)
-            if threading.get_ident() == self._thread and torch.is_grad_enabled():
+            seen = self._mode.active and (torch.is_grad_enabled() or self._recorder.log is not None)
+            if seen and threading.get_ident() == self._thread and cls is not CheckpointFunction:
                 self._guard(self._seen, cls, args, out)
             return out
 
