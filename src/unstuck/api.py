@@ -116,6 +116,7 @@ def watch(
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     fix: bool = False,
+    pretrained: bool = False,
 ) -> Run:
     """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
 
@@ -124,10 +125,14 @@ def watch(
         print(run.report())
 
     `every` samples each N-th step instead of the built-in schedule; `select` and `ignore` choose rules by code or
-    prefix; `fix` mends the network's initialisation during the first forward pass. Raises ConfigError for a setting
-    that cannot be used, UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
+    prefix; `fix` mends the network's initialisation during the first forward pass; `pretrained` says that it does not
+    start from its initialisation (known without saying when `load_state_dict` is called inside the block). Raises
+    ConfigError for a setting that cannot be used, UnknownRuleError for a code no rule has, and SessionError when
+    another run is being watched.
     """
-    return Run(load(every=every, select=select, ignore=ignore), fix=fix)
+    run = Run(load(every=every, select=select, ignore=ignore), fix=fix)
+    run.session.trace.facts.weights_loaded = pretrained
+    return run
 
 
 LossFunction = Callable[[Any, Any], Tensor]
@@ -170,7 +175,7 @@ def fix(
     """
     repairer = InflightRepairer(fold_biases=False)
     session, _ = _probe(model, batch, loss_fn, pretrained=pretrained, intervention=repairer if unsafe else None)
-    folded = fold_redundant(model, session)
+    folded = fold_redundant(session, model)
     after, run = _probe(model, batch, loss_fn, pretrained=pretrained)
     return make_report(after.trace, load(), run, [*repairer.applied, *folded], repairer.withheld)
 

@@ -168,3 +168,72 @@ class TestDrop:
         net = nn.Linear(2, 2)
         assert drop(net, torch.zeros(2)) is None
         assert net.bias is not None
+
+
+class TestNotSafeNotDone:
+    """Where folding would change what the network computes."""
+
+    X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    Y = torch.randint(0, 3, (64,), generator=torch.Generator().manual_seed(1))
+
+    def unchanged(self, model):
+        model.eval()
+        before = model(self.X)
+        model.train()
+        report = unstuck.fix(model, (self.X, self.Y), nn.functional.cross_entropy)
+        with unstuck.watch(fix=True) as run:
+            nn.functional.cross_entropy(model(self.X), self.Y).backward()
+        assert [fix.name for fix in (*report.fixes, *run.report().fixes) if fix.code == "N001"] == []
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm1d)):
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1.0)
+        model.eval()
+        assert torch.allclose(model(self.X), before, atol=1e-6)
+
+    def test_a_norm_shared_by_two_layers(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.c, self.norm, self.head = (
+                    nn.Linear(6, 8),
+                    nn.Linear(6, 8),
+                    nn.BatchNorm1d(8),
+                    nn.Linear(8, 3),
+                )
+
+            def forward(self, x):
+                return self.head(self.norm(self.a(x)) + self.norm(self.c(x)))
+
+        self.unchanged(Net())
+
+    def test_a_bias_shared_by_two_layers(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b, self.norm, self.head = (
+                    nn.Linear(6, 8),
+                    nn.Linear(6, 8),
+                    nn.BatchNorm1d(8),
+                    nn.Linear(8, 3),
+                )
+                self.b.bias = self.a.bias
+
+            def forward(self, x):
+                return self.head(self.norm(self.a(x)) + torch.relu(self.b(x)))
+
+        self.unchanged(Net())
+
+    @pytest.mark.parametrize("other", ["layer", "loss"])
+    def test_an_output_that_something_else_takes_too(self, other):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.norm, self.head = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+            def forward(self, x):
+                z = self.a(x)
+                if other == "layer":
+                    return self.head(self.norm(z) * z.mean())
+                return self.head(self.norm(z)) + z.mean()
+
+        self.unchanged(Net())

@@ -269,7 +269,7 @@ class TestRefuses:
             "rescale-weights",
             "shrink-output-layer",
         ]
-        assert all(text.endswith(": the script loaded weights") for text in withheld(run))
+        assert all(text.endswith(": the network has loaded weights") for text in withheld(run))
         assert "not mended: rescale-weights at " in run.report().render()
 
     def test_an_output_layer_tied_to_the_embedding(self, batch):
@@ -283,3 +283,60 @@ class TestRefuses:
         assert re.fullmatch(
             r"shrink-output-layer at test_inflight\.py:\d+: its parameters are used in another place as well", text
         )
+
+
+class TestHardCases:
+    X = torch.randn(64, 100, generator=torch.Generator().manual_seed(0))
+    Y = torch.randint(0, 10, (64,), generator=torch.Generator().manual_seed(1))
+
+    def naive(self, *sizes):
+        torch.manual_seed(0)
+        layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        for layer in layers:
+            nn.init.normal_(layer.weight)
+            nn.init.normal_(layer.bias)
+        return layers
+
+    def test_under_autocast_the_mended_weights_are_used_at_once(self):
+        first, last = self.naive(100, 100, 10)
+        with unstuck.watch(fix=True) as run, torch.autocast("cpu", torch.bfloat16):
+            loss = nn.functional.cross_entropy(last(torch.tanh(first(self.X))).float(), self.Y)
+            loss.backward()
+        rescaled, shrunk = run.fixes
+        assert rescaled.before > 9
+        assert rescaled.after == pytest.approx(1.0, rel=0.02)
+        assert shrunk.after == pytest.approx(loss.item(), rel=1e-3)
+        assert loss.item() == pytest.approx(2.303, abs=0.05)
+
+    def test_tied_modules_are_left_alone_at_their_first_use(self):
+        a, b = self.naive(100, 100, 100)
+        b.weight = a.weight
+        model = nn.Sequential(a, nn.Tanh(), b, nn.Tanh())
+        before = a.weight.detach().clone()
+        with unstuck.watch(fix=True) as run:
+            model(self.X).sum().backward()
+        assert torch.equal(a.weight, before)
+        assert any("used in another place" in text for text in run.report().withheld)
+
+    def test_raw_tied_weights_are_reported_when_the_second_use_comes(self):
+        w = torch.randn(100, 100, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with unstuck.watch(fix=True) as run:
+            torch.tanh(torch.tanh(self.X @ w) @ w).sum().backward()
+        assert [fix.code for fix in run.fixes] == ["I002"]
+        assert run.report().withheld == ("w is used in another place too, which the repair has changed as well",)
+
+    def test_frozen_weights_are_left_alone(self):
+        first, last = self.naive(100, 100, 10)
+        first.requires_grad_(False)
+        before = first.weight.clone()
+        with unstuck.watch(fix=True) as run:
+            nn.functional.cross_entropy(last(torch.tanh(first(self.X))), self.Y).backward()
+        assert torch.equal(first.weight, before)
+        assert any(text.endswith("its weights are frozen") for text in run.report().withheld)
+
+    def test_pretrained_may_be_said(self):
+        first, last = self.naive(100, 100, 10)
+        with unstuck.watch(fix=True, pretrained=True) as run:
+            nn.functional.cross_entropy(last(torch.tanh(first(self.X))), self.Y).backward()
+        assert run.fixes == ()
+        assert len(run.report().withheld) == 2

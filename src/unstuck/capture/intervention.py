@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -31,15 +31,15 @@ class Handover:
 
 
 class Intervention(Protocol):
-    """What a repairer may do; each method returns the consumer's new input, or None to leave things as they are."""
+    """What a repairer may do; `before_…` return the consumer's new input, or None to leave things as they are."""
 
     def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
         """Called before an activation function runs on a weight layer's output."""
-
-    def before_norm(self, trace: Trace, handover: Handover, running_mean: Tensor | None) -> Tensor | None:
-        """Called before a batch normalisation runs on a weight layer's output; running_mean has shape (units,)."""
 
     def before_loss(
         self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
     ) -> Tensor | None:
         """Called before a loss of logits or log-probabilities; `loss` makes the same call on other predictions."""
+
+    def after_first_pass(self, network: Any) -> None:
+        """Called when the first backward pass has ended, with the session: its trace and live parameters."""

@@ -13,7 +13,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.repairs import handover
-from unstuck.trace import Kind, LossCall
+from unstuck.trace import Edge, Kind, LossCall
 
 
 def before_loss(recorder: Recorder, call: TorchCall) -> TorchCall | None:
@@ -56,7 +56,11 @@ def note_objective(recorder: Recorder, tensor: Tensor, value: float) -> None:
     Its baseline is ln(classes) when a log-softmax, and nothing else, feeds it.
     """
     origin = recorder.origins.of(tensor)
-    if origin is None or any(recorder.trace.sites[i].kind is Kind.LOSS for i in origin.sites):
+    if origin is None:
+        return
+    losses = [i for i in origin.sites if recorder.trace.sites[i].kind is Kind.LOSS]
+    if losses:  # what else is part of the objective (a penalty) feeds the loss
+        recorder.trace.edges.update(Edge(i, losses[0], direct=False) for i in origin.sites if i not in losses)
         return
     site = recorder.site(Kind.LOSS, "objective")
     recorder.connect(site, tensor)

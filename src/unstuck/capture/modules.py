@@ -98,6 +98,14 @@ class ModuleTracker:
                     return own if own is not None and sharded(own) else parameter
         return parameter
 
+    def is_shared(self, parameter: Tensor) -> bool:
+        """Tell whether two places of a known module tree hold the same parameter (tied weights)."""
+        for reference in self.roots:
+            root = reference()
+            if root is not None and sum(p is parameter for _, p in root.named_parameters(remove_duplicate=False)) > 1:
+                return True
+        return False
+
     def _enter(self, module: nn.Module, _args: Any) -> None:
         if threading.get_ident() == self._thread:
             self._guard(self._push, module)

@@ -170,6 +170,11 @@ class Recorder:
         """Whether calls must be kept repeatable: only at step 0, for a repairer."""
         return self.intervention is not None and self.step == 0 and self.replayed is None
 
+    def repair_after_pass(self, network: object) -> None:
+        """Let the repairer do what needs a whole pass to be known."""
+        if self.intervention is not None:
+            self.intervention.after_first_pass(network)
+
     def replay(self, call: TorchCall, position: int | None = None, parent: Replay | None = None) -> Replay | None:
         """Keep a call (after those of `parent`, whose result is its argument `position`) when repairs are on."""
         if not self.repairing or (position is not None and parent is None):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unstuck.capture.call import TorchCall
 from unstuck.capture.intervention import Handover
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind, Site
@@ -24,7 +23,7 @@ def handover(recorder: Recorder, consumer: Site, value: Tensor) -> Handover | No
     if len(weights) != 1:
         return None
     biases = tuple(p for slot, p in live if slot == "bias" and p is not None)
-    sole = all(parameters.uses(p) == 1 for p in (*weights, *biases))
+    sole = all(parameters.uses(p) == 1 for p in (*weights, *biases)) and not recorder.modules.is_shared(weights[0])
     return Handover(layer, consumer, value, weights[0], biases, sole, origin.replay)
 
 
@@ -34,18 +33,3 @@ def _layer_behind(recorder: Recorder, site: Site) -> Site | None:
         producers = recorder.trace.producers(site)
         site = producers[0] if len(producers) == 1 else site
     return site if site.kind is Kind.WEIGHT_LAYER else None
-
-
-def before_norm(recorder: Recorder, call: TorchCall) -> TorchCall | None:
-    """Let a repairer fold a redundant bias before a batch normalisation runs."""
-    value = call.input
-    if recorder.intervention is None or not isinstance(value, Tensor):
-        return None
-    handed = handover(recorder, Site(-1, Kind.NORM, call.op, "", None, -1), value)
-    if handed is None:
-        return None
-    running_mean = call.arg(1, "running_mean")
-    changed = recorder.intervention.before_norm(
-        recorder.trace, handed, running_mean if isinstance(running_mean, Tensor) else None
-    )
-    return None if changed is None else call.with_input(changed)

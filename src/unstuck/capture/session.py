@@ -134,6 +134,10 @@ class Session:
         """Return the live parameter of a parameter site, or None."""
         return self._recorder.parameters.live(site)
 
+    def uses(self, parameter: Tensor) -> int:
+        """Return in how many places a parameter was used."""
+        return self._recorder.parameters.uses(parameter)
+
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
         return self._recorder.parameters.knows(tensor)
@@ -271,6 +275,8 @@ class Session:
         self._was_sampled = self._sampled
         if self._sampled:
             self._recorder.commit(self._step)
+            if self._recorder.repairing and self.trace.facts.backward_calls == 1:
+                self._recorder.repair_after_pass(self)
             if gradients is not None or not self._optimizer_loop or (self._stepping and self._backwards == 1):
                 parameters.measure_gradients(self._step, scale=self._loss_scale, given=gradients)
         self._loss_scale = 1.0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.fixes.fix import Applicability, Fix
-from unstuck.trace import Kind, Trace
+from unstuck.trace import Kind, Site, Trace
 
 
 class LiveNetwork(Protocol):
@@ -26,6 +26,9 @@ class LiveNetwork(Protocol):
 
     def running_mean(self, site: int) -> Tensor | None:
         """Return the running mean of a batch normalisation site."""
+
+    def uses(self, parameter: Tensor) -> int:
+        """Return in how many places a parameter is used."""
 
 
 def fold(bias: Tensor, running_mean: Tensor | None) -> float:
@@ -53,22 +56,22 @@ def drop(model: nn.Module, bias: Tensor) -> str | None:
     return None
 
 
-def fold_redundant(model: nn.Module, network: LiveNetwork) -> list[Fix]:
-    """Fold and drop every bias of `model` that feeds nothing but one batch normalisation; return what was done."""
-    trace, fixes = network.trace, []
-    for layer in trace.of_kind(Kind.WEIGHT_LAYER):
-        consumers = trace.consumers(layer, direct=False)
-        biases = [site for site in trace.parameters_of(layer) if site.slot == "bias"]
-        if len(consumers) != 1 or consumers[0].op != "batch_norm" or len(biases) != 1:
+def fold_redundant(network: LiveNetwork, model: nn.Module | None = None) -> list[Fix]:
+    """Fold every bias that feeds nothing but one batch normalisation of its own; return what was done.
+
+    With `model` the emptied bias is taken out of it as well. The network must have been watched for a whole pass, so
+    that everything that takes a layer's output is known.
+    """
+    fixes = []
+    for layer in network.trace.of_kind(Kind.WEIGHT_LAYER):
+        found = _redundant(network, layer)
+        if found is None:
             continue
-        if consumers[0] not in trace.consumers(layer):
-            continue
-        bias, running_mean = network.parameter(biases[0].index), network.running_mean(consumers[0].index)
-        if bias is None or running_mean is None or running_mean.shape != bias.shape:
-            continue
+        bias, running_mean, label = found
         rms = fold(bias, running_mean)
-        name = drop(model, bias) or biases[0].label
-        snippet = f"model.{name} = None  # or build the layer with bias=False"
+        name = (drop(model, bias) if model is not None else None) or label
+        owner = f"model.{name}" if model is not None else name
+        snippet = f"{owner} = None  # or build the layer with bias=False"
         fixes.append(
             Fix(
                 "fold-bias-into-norm",
@@ -84,3 +87,19 @@ def fold_redundant(model: nn.Module, network: LiveNetwork) -> list[Fix]:
             )
         )
     return fixes
+
+
+def _redundant(network: LiveNetwork, layer: Site) -> tuple[Tensor, Tensor, str] | None:
+    """Return (bias, running mean, the bias's name) of a layer whose bias may be folded, or None."""
+    trace = network.trace
+    biases = [site for site in trace.parameters_of(layer) if site.slot == "bias"]
+    consumers = trace.consumers(layer, direct=False)
+    if len(biases) != 1 or len(consumers) != 1 or trace.consumers(layer) != consumers:
+        return None
+    norm = consumers[0]
+    if norm.op != "batch_norm" or trace.producers(norm, direct=False) != [layer]:
+        return None
+    bias, running_mean = network.parameter(biases[0].index), network.running_mean(norm.index)
+    if bias is None or running_mean is None or running_mean.shape != bias.shape or network.uses(bias) != 1:
+        return None
+    return (bias, running_mean, biases[0].label) if bool(bias.detach().any()) or bias.requires_grad else None

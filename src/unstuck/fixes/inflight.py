@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from unstuck.capture.functions import Activation
 from unstuck.capture.intervention import Handover
 from unstuck.fixes.fix import Applicability, Fix
-from unstuck.fixes.fold_bias import fold
+from unstuck.fixes.fold_bias import LiveNetwork, fold_redundant
 from unstuck.fixes.rescale_weights import TARGET_STD, rescale
 from unstuck.fixes.shrink_output_layer import shrink
 from unstuck.rules.init.unscaled_weights import is_unscaled
@@ -33,6 +34,7 @@ class InflightRepairer:
         self._fold_biases = fold_biases
         self.applied: list[Fix] = []
         self.withheld: list[str] = []
+        self._changed: list[tuple[Tensor, str]] = []
 
     def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
         """Rescale an unscaled layer; see `fixes.rescale_weights`."""
@@ -47,6 +49,7 @@ class InflightRepairer:
         factor = rescale(weight, handover.biases, before)
         value = _again(handover)
         names = _names(trace, handover)
+        self._changed.append((weight, ", ".join(names)))
         self.applied.append(
             Fix(
                 "rescale-weights",
@@ -63,29 +66,14 @@ class InflightRepairer:
         )
         return value
 
-    def before_norm(self, trace: Trace, handover: Handover, running_mean: Tensor | None) -> Tensor | None:
-        """Fold a redundant bias into batch normalisation; see `fixes.fold_bias`."""
-        if not self._fold_biases or not handover.biases or not handover.sole_use or running_mean is None:
-            return None
-        if running_mean.shape != handover.biases[0].shape or not bool(handover.biases[0].any()):
-            return None
-        rms = fold(handover.biases[0], running_mean)
-        names = _names(trace, handover)[1:]
-        self.applied.append(
-            Fix(
-                "fold-bias-into-norm",
-                "N001",
-                Applicability.SAFE,
-                ", ".join(names) or handover.layer.label,
-                handover.layer.location,
-                "rms of the bias",
-                "1",
-                rms,
-                0.0,
-                "# build the layer with bias=False",
-            )
-        )
-        return _again(handover)
+    def after_first_pass(self, network: LiveNetwork) -> None:
+        """Fold redundant biases, now that all that takes a layer's output is known; see `fixes.fold_bias`."""
+        for parameter, name in self._changed:
+            if network.uses(parameter) > 1:
+                self.withheld.append(f"{name} is used in another place too, which the repair has changed as well")
+        self._changed.clear()
+        if self._fold_biases:
+            self.applied.extend(fold_redundant(network))
 
     def before_loss(
         self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
@@ -99,6 +87,7 @@ class InflightRepairer:
         factor = shrink(handover.weight, handover.biases, _logit_std(handover))
         value = _again(handover)
         names = _names(trace, handover)
+        self._changed.append((handover.weight, ", ".join(names)))
         lines = [f"{names[0]}.data *= {factor:.6g}"] if names else []
         self.applied.append(
             Fix(
@@ -119,7 +108,9 @@ class InflightRepairer:
     def _refuses(self, trace: Trace, handover: Handover, name: str) -> bool:
         reason = None
         if trace.facts.weights_loaded:
-            reason = "the script loaded weights"
+            reason = "the network has loaded weights"
+        elif not handover.weight.requires_grad:
+            reason = "its weights are frozen"
         elif not handover.sole_use:
             reason = "its parameters are used in another place as well"
         if reason:
@@ -128,6 +119,7 @@ class InflightRepairer:
 
 
 def _again(handover: Handover) -> Tensor:
+    torch.clear_autocast_cache()  # it holds the weights as they were, in lower precision
     value = handover.chain.again()
     if not isinstance(value, Tensor):
         raise TypeError(f"expected a tensor from {handover.layer.label}, got {type(value).__name__}")

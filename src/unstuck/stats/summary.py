@@ -73,11 +73,25 @@ class UnitSummary:
         return variance
 
     @np.errstate(over="ignore")
-    def single_precision(self) -> UnitSummary:
-        """Return the same in float32 and int32, to be kept: 28 bytes a unit."""
-        sums = (a.astype(np.float32) for a in (self.total, self.squares, self.minimum, self.maximum))
-        counts = (a.astype(np.int32) for a in (self.zeros, self.outside, self.nonfinite))
-        return UnitSummary(self.count, *sums, *counts)  # type: ignore[arg-type]
+    def packed(self) -> UnitSummary:
+        """Return the same to be kept: extremes in float32, counts in int32 where they fit; 36 bytes a unit."""
+        counts = np.int32 if self.count < 1 << 31 else np.int64
+        return UnitSummary(
+            self.count,
+            self.total,
+            self.squares,
+            self.minimum.astype(np.float32),
+            self.maximum.astype(np.float32),
+            self.zeros.astype(counts),
+            self.outside.astype(counts),
+            self.nonfinite.astype(counts),
+        )
+
+    def unpacked(self) -> UnitSummary:
+        """Return the same in float64 and int64, fit for merging."""
+        zeros, outside, nonfinite = (a.astype(np.int64) for a in (self.zeros, self.outside, self.nonfinite))
+        minimum, maximum = (a.astype(np.float64) for a in (self.minimum, self.maximum))
+        return UnitSummary(self.count, self.total, self.squares, minimum, maximum, zeros, outside, nonfinite)
 
     @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: UnitSummary) -> UnitSummary:
@@ -173,9 +187,9 @@ class TensorSummary:
         )
 
     def _merged_units(self, other: TensorSummary) -> UnitSummary | None:
-        if self.count == 0:
+        if self.units is None and self.count == 0:
             return other.units
-        if other.count == 0:
+        if other.units is None and other.count == 0:
             return self.units
         if self.units is None or other.units is None or len(self.units) != len(other.units):
             return None
@@ -233,7 +247,7 @@ class TensorSummary:
 
 @dataclass(frozen=True, slots=True)
 class PackedSummary:
-    """A summary as it is kept: the filled bins of the histogram alone, and units in single precision.
+    """A summary as it is kept: the filled bins of the histogram alone, and units in fewer bytes.
 
     A typical histogram has some hundred filled bins of 1,028. `summary` is all but the histogram.
     """
@@ -248,19 +262,20 @@ class PackedSummary:
         bins = np.flatnonzero(summary.histogram).astype(np.uint16)
         counts = summary.histogram.reshape(-1)[bins]
         small = counts.astype(np.int32) if not len(counts) or counts.max() < 1 << 31 else counts
-        units = None if summary.units is None else summary.units.single_precision()
+        units = None if summary.units is None else summary.units.packed()
         return cls(replace(summary, histogram=_NO_HISTOGRAM, units=units), bins, small)
 
     def unpack(self) -> TensorSummary:
         """Return the summary with its histogram."""
         histogram = empty_histogram()
         histogram.reshape(-1)[self.bins] = self.counts
-        return replace(self.summary, histogram=histogram)
+        units = None if self.summary.units is None else self.summary.units.unpacked()
+        return replace(self.summary, histogram=histogram, units=units)
 
     @property
     def size(self) -> int:
         """Memory, in bytes, that the arrays take and the objects about them need (estimated at 400)."""
-        units = 28 * len(self.summary.units) if self.summary.units is not None else 0
+        units = 36 * len(self.summary.units) if self.summary.units is not None else 0
         return int(self.bins.nbytes + self.counts.nbytes + units + 400)
 
 
