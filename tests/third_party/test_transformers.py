@@ -104,12 +104,22 @@ def test_the_loss_is_a_site(watched):
     assert {run.session.trace.sites[call.site].op for call in calls} == {"cross_entropy"}
 
 
+def test_a_custom_function_is_seen_and_not_guessed():
+    with unstuck.watch() as run:
+        train(BY_NAME["bloom"])
+    sites = run.session.trace.of_kind(Kind.CUSTOM)
+    assert [site.path for site in sites] == [f"transformer.h.{i}.mlp.gelu_impl" for i in (0, 1)]
+    assert {(site.op, site.interval, site.gain) for site in sites} == {("GeLUFunction", None, None)}
+
+
+@pytest.mark.filterwarnings("ignore:.*requires_grad=True.*:UserWarning")  # of evaluation passes, not of training
+@pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_checkpointing_shows_what_the_plain_model_shows(name):
+def test_checkpointing_shows_what_the_plain_model_shows(name, reentrant):
     """The recomputed forward pass is not a second one: the same sites, the same number of elements."""
 
     def checkpointed(model):
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
 
     def elements(prepare):
         with unstuck.watch() as run:
