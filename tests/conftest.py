@@ -70,6 +70,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
         monkeypatch.setattr("sys.argv", ["unstuck", *map(str, arguments)])
         monkeypatch.setattr(sys.modules["__main__"], "__package__", "")  # the program's name is not `python -m pytest`
+        monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # `run` leaves the script's own there
         monkeypatch.setenv("COLUMNS", "100")
         capfd.readouterr()
         with pytest.raises(SystemExit) as left:

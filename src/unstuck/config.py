@@ -31,8 +31,13 @@ class Config:
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise ConfigError(f"every must be a whole number of at least 1, got {self.every}")
+        if self.every is not None and (
+            not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1
+        ):
+            raise ConfigError(f"every must be a whole number of at least 1, got {self.every!r}")
+        for name in ("select", "ignore"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ConfigError(f"{name} must be a tuple of rule codes, got {getattr(self, name)!r}")
 
 
 def load(folder: Path | None = None, environment: Mapping[str, str] | None = None, **arguments: Any) -> Config:
@@ -68,7 +73,8 @@ def _table(file: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {file}: {error}; mend the file") from None
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}; check its permissions") from None
-    table = data.get("tool", {}).get("unstuck", {})
+    tool = data.get("tool", {})
+    table = tool.get("unstuck", {}) if isinstance(tool, dict) else None
     if not isinstance(table, dict):
         raise ConfigError(f"[tool.unstuck] in {file} must be a table")
     return table

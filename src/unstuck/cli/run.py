@@ -71,25 +71,26 @@ def run(
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
     if save is not None:
-        writable_folder(save, "the report")
+        save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
     watched.command = (str(script), *(arguments or []))
     quiet = stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext()
     with quiet, watched:
-        outcome = run_script(script, arguments or [])
+        outcome = run_script(script, arguments or [], restore=False)
     watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
     report = watched.report()
-    _print(report, output_format)
     if save is not None:
         _save(report, save)
+    _print(report, output_format)
     raise typer.Exit(_exit_code(report, outcome))
 
 
 def _print(report: Report, output_format: OutputFormat) -> None:
+    stream = sys.stderr if sys.stdout is None or sys.stdout.closed else sys.stdout  # a script may have closed it
     if output_format is OutputFormat.JSON:
-        typer.echo(report.render("json"), nl=False)
+        typer.echo(report.render("json"), nl=False, file=stream)
         return
-    color = sys.stdout.isatty()
-    typer.echo("\n" + report.render("text", width=_width(), color=color), nl=False, color=color)
+    color = stream.isatty()
+    typer.echo("\n" + report.render("text", width=_width(), color=color), nl=False, color=color, file=stream)
 
 
 def _width() -> int:

@@ -82,7 +82,7 @@ def identical_units(x: Tensor, unit_dim: int) -> int:
     """Return how many units (slices along `unit_dim`) are element for element equal to another unit."""
     rows = x.detach().movedim(unit_dim, 0)
     rows = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
-    if rows.shape[0] < 2:
+    if rows.shape[0] < 2 or rows.shape[1] == 0:
         return 0
     _, counts = torch.unique(rows, dim=0, return_counts=True)
     return int(counts[counts > 1].sum())

@@ -248,7 +248,9 @@ class Trace:
 
     def snapshot(self) -> Trace:
         """Return a copy that shares nothing mutable with this one; used to freeze a running trace for a report."""
-        copy = replace(self, sites=list(self.sites), edges=set(self.edges), steps=list(self.steps))
+        copy = replace(
+            self, sites=[replace(site) for site in self.sites], edges=set(self.edges), steps=list(self.steps)
+        )
         copy.objective = dict(self.objective)
         copy.loss_calls = list(self.loss_calls)
         copy.facts = replace(self.facts)
