@@ -198,7 +198,7 @@ class TestRestored:
 
 class TestReadScript:
     def test_a_script_is_read_as_bytes(self, script):
-        assert read_script(script(b"# \xff\n")) == b"# \xff\n"
+        assert read_script(script(b"# \xff\n")).sources[0].text == b"# \xff\n"
 
     def test_missing(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

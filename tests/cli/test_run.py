@@ -200,7 +200,9 @@ class TestRefused:
         assert unstuck(path).refusal == f"cannot read {path}: Not a directory; check its permissions"
 
     def test_no_script(self, unstuck):
-        assert unstuck().refusal == "Missing argument 'SCRIPT'; see `unstuck run --help`"
+        assert unstuck().refusal == (
+            "name a script to run, for example: unstuck run train.py; or a module: unstuck run -m package.train"
+        )
 
     @pytest.mark.parametrize("value", ["xml", "TEXT", ""])
     def test_an_output_format_nobody_knows(self, refused, value):

@@ -1,68 +1,70 @@
-"""Run a script as `python SCRIPT ARGS…` would: `__main__`, arguments, `sys.path`, tracebacks and exit code."""
+"""Run a program as the interpreter would: `__main__`, arguments, `sys.path`, tracebacks and exit code."""
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
+import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
 
+from unstuck.capture.programs import Program, ScriptError, read_script
 from unstuck.capture.session import StopTraining
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+__all__ = ["INTERRUPTED", "Outcome", "ScriptError", "run_program", "run_script", "stdout_to_stderr"]
 
-
-class ScriptError(ValueError):
-    """The script cannot be run at all: one line saying what, where and what to do."""
+INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a script ended: its exit code, whether our step limit ended it, whether an exception did."""
+    """How a program ended: its exit code, whether our step limit ended it, whether an exception did."""
 
     exit_code: int
     stopped: bool = False
     raised: bool = False
 
 
-def read_script(path: Path) -> bytes:
-    """Return the source of a script; raises ScriptError when there is none to read."""
-    try:
-        return path.read_bytes()
-    except IsADirectoryError:
-        raise ScriptError(f"{path} is a folder, not a script; name a Python file") from None
-    except FileNotFoundError:
-        raise ScriptError(f"no script at {path}; check the path (now in {Path.cwd()})") from None
-    except OSError as error:
-        raise ScriptError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
+    """Read a script and run it; raises ScriptError when there is none to read."""
+    return run_program(read_script(path), arguments)
 
 
-def run_script(path: Path, arguments: Sequence[str], *, restore: bool = True) -> Outcome:
-    """Execute the script in this process and say how it ended.
+def run_program(
+    program: Program,
+    arguments: Sequence[str],
+    *,
+    restore: bool = True,
+    before_exit: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Execute a program in this process and say how it ended.
 
-    An exception of the script goes to `sys.excepthook` without our frames and becomes exit code 1; `sys.exit` keeps its
-    code. `sys.argv`, `sys.path` and the standard streams are put back afterwards; with `restore` so is
-    `sys.modules["__main__"]`, which the script's threads and exit handlers may still need when the process ends next.
+    An exception of the program goes to `sys.excepthook` without our frames and becomes exit code 1; `sys.exit` keeps
+    its code. `sys.argv`, `sys.path` and the standard streams are put back afterwards; with `restore` so is
+    `sys.modules["__main__"]`, which the program's threads and exit handlers may still need when the process ends next.
+    `before_exit` is called with the exit code when the program leaves by `os._exit`, which nothing else survives.
+    SIGTERM, where the program does not handle it, ends it like `sys.exit`, so that a report can follow.
     """
-    source, file = read_script(path), os.path.abspath(path)
-    with _as_main(path, file, arguments, restore=restore) as module:
+    with _as_main(program, arguments, restore=restore) as module, _exits(before_exit), _terminable():
         try:
-            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+            for source in program.sources:
+                exec(source.compile(), module.__dict__)
         except StopTraining:
             return Outcome(0, stopped=True)
         except SystemExit as error:
             return Outcome(_exit_code(error))
         except KeyboardInterrupt as error:
-            _show(error, file)
+            _show(error, program.files)
             return Outcome(INTERRUPTED, raised=True)
         except BaseException as error:  # noqa: BLE001  (as the interpreter does at top level)
-            _show(error, file)
+            _show(error, program.files)
             return Outcome(1, raised=True)
         finally:
             with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -71,19 +73,12 @@ def run_script(path: Path, arguments: Sequence[str], *, restore: bool = True) ->
 
 
 @contextlib.contextmanager
-def _as_main(path: Path, file: str, arguments: Sequence[str], *, restore: bool) -> Iterator[types.ModuleType]:
+def _as_main(program: Program, arguments: Sequence[str], *, restore: bool) -> Iterator[types.ModuleType]:
     module = types.ModuleType("__main__")
-    module.__dict__.update(
-        __file__=file,
-        __builtins__=builtins,
-        __spec__=None,
-        __cached__=None,
-        __annotations__={},
-        __loader__=SourceFileLoader("__main__", file),
-    )
+    module.__dict__.update(program.main)
     saved, search_path, main = (sys.argv, sys.stdout, sys.stderr), sys.path[:], sys.modules["__main__"]
-    sys.argv = [str(path), *arguments]
-    sys.path[:1] = [os.path.dirname(os.path.realpath(file))]
+    sys.argv = [program.argv0, *arguments]
+    sys.path[:1] = [program.path0]
     sys.modules["__main__"] = module
     try:
         yield module
@@ -92,6 +87,42 @@ def _as_main(path: Path, file: str, arguments: Sequence[str], *, restore: bool) 
         sys.path[:] = search_path
         if restore:
             sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _exits(before_exit: Callable[[int], None] | None) -> Iterator[None]:
+    """Let `before_exit` run before `os._exit` of this process (not of processes forked from it)."""
+    original, process = os._exit, os.getpid()
+
+    def leave(status: int) -> Any:
+        if before_exit is not None and os.getpid() == process:
+            before_exit(status)
+        original(status)
+
+    setattr(os, "_exit", leave)  # noqa: B010  (mypy: os._exit never returns)
+    try:
+        yield
+    finally:
+        setattr(os, "_exit", original)  # noqa: B010
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM raise SystemExit, unless the program is not in the main thread or handles it already."""
+    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -105,10 +136,10 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _show(error: BaseException, file: str) -> None:
+def _show(error: BaseException, files: frozenset[str]) -> None:
     """Hand the exception to `sys.excepthook`, its traceback (and those of its causes) without our own frames."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename != file:
+    while frames is not None and frames.tb_frame.f_code.co_filename not in files:
         frames = frames.tb_next
     error.__traceback__ = frames
     seen: set[int] = set()
@@ -121,11 +152,14 @@ def _show(error: BaseException, file: str) -> None:
             chain += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
-    sys.excepthook(type(error), error, error.__traceback__)
+    if sys.excepthook is sys.__excepthook__ and not any(os.path.exists(file) for file in files):
+        traceback.print_exception(error)  # a notebook's cells: the interpreter itself looks for source in files only
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _without_ours(frames: types.TracebackType | None) -> types.TracebackType | None:
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep + "capture" + os.sep
+    ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
     kept = []
     while frames is not None:
         if not frames.tb_frame.f_code.co_filename.startswith(ours):

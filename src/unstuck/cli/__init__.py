@@ -48,7 +48,7 @@ app.add_typer(lm.app, name="lm", help="The character-level language model: train
 def main() -> None:
     """Entry point of the `unstuck` command: arguments it cannot use are one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(run.module_arguments_apart(sys.argv[1:]), standalone_mode=False)
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except typer.TyperException as error:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from unstuck.api import Run
-from unstuck.capture.script import Outcome, ScriptError, read_script, run_script, stdout_to_stderr
+from unstuck.capture.programs import Program, ScriptError, read_module, read_program
+from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
 from unstuck.config import ConfigError, load
 from unstuck.report import Report
@@ -29,9 +30,14 @@ class OutputFormat(StrEnum):
 
 
 def run(
-    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Python script to run, unchanged.")],
+    script: Annotated[
+        str | None, typer.Argument(metavar="SCRIPT", help="The Python script or notebook (.ipynb) to run, unchanged.")
+    ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script, passed on as they are.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option("-m", metavar="MODULE", help="Run a module instead, as `python -m MODULE` does.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, metavar="N", help="End the training after N updates and report.")
@@ -66,22 +72,56 @@ def run(
     """
     try:
         config = load(every=every, select=select, ignore=ignore)
-        watched = Run(config, fix=fix, max_steps=steps, title=script.name)
-        read_script(script)
+        program, arguments = _program(script, module, arguments or [])
+        watched = Run(config, fix=fix, max_steps=steps, title=program.title)
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
     if save is not None:
         save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
-    watched.command = (str(script), *(arguments or []))
+    for note in program.notes:
+        typer.echo(f"unstuck: {note}", err=True)
+    watched.command = (program.argv0, *arguments)
     quiet = stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext()
+
+    def deliver(outcome: Outcome) -> int:
+        watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
+        report = watched.report()
+        if save is not None:
+            _save(report, save)
+        _print(report, output_format)
+        return _exit_code(report, outcome)
+
+    def before_exit(status: int) -> None:
+        watched.session.stop()
+        quiet.__exit__(None, None, None)
+        deliver(Outcome(status & 0xFF))
+        sys.stdout.flush()
+
     with quiet, watched:
-        outcome = run_script(script, arguments or [], restore=False)
-    watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
-    report = watched.report()
-    if save is not None:
-        _save(report, save)
-    _print(report, output_format)
-    raise typer.Exit(_exit_code(report, outcome))
+        outcome = run_program(program, arguments, restore=False, before_exit=before_exit)
+    raise typer.Exit(deliver(outcome))
+
+
+def module_arguments_apart(arguments: list[str]) -> list[str]:
+    """Mark where our options end when `-m MODULE` is given: what follows belongs to the module, as with `python -m`."""
+    if arguments[:1] != ["run"]:
+        return arguments
+    position = 1
+    while position < len(arguments) and arguments[position].startswith("-"):
+        option = arguments[position]
+        if option == "-m":
+            return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
+        position += 1 if option in ("--fix", "--help") or "=" in option else 2
+    return arguments
+
+
+def _program(script: str | None, module: str | None, arguments: list[str]) -> tuple[Program, list[str]]:
+    """Return the program to run and its arguments; with `-m` the first positional argument is already the module's."""
+    if module is not None:
+        return read_module(module), [*([script] if script is not None else []), *arguments]
+    if script is None:
+        fail("name a script to run, for example: unstuck run train.py; or a module: unstuck run -m package.train")
+    return read_program(Path(script)), arguments
 
 
 def _print(report: Report, output_format: OutputFormat) -> None:
