@@ -99,14 +99,14 @@ class Compiler:
             self._undo = []
 
     def _skip_ours(self, dynamo: Any) -> None:
-        """Have the compiler run our functions, and torch's caller of optimizer hooks, as they are."""
+        """Have the compiler leave alone our functions and torch's caller of optimizer hooks, which computes nothing."""
         for code in _ours[self._skipped :]:
             dynamo.skip_code(code)
         self._skipped = len(_ours)
         if self._undo_skips is None:
             caller = Optimizer.profile_hook_step(print).__code__
             dynamo.skip_code(caller)
-            self._undo_skips = functools.partial(_reset_strategy, caller)
+            self._undo_skips = functools.partial(_no_longer_skip, caller)
 
     # -- our code within compiled functions ------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ def _call_without_warning(compiled_module: Any) -> Callable[[], None]:
     return undo
 
 
-def _reset_strategy(code: CodeType) -> None:
+def _no_longer_skip(code: CodeType) -> None:
     """Let the compiler look into a function again, where this torch can."""
     dynamo = _loaded()
     if hasattr(dynamo, "set_code_exec_strategy"):

@@ -126,7 +126,7 @@ class ModuleTracker:
             self._paths[root] = self._paths[inner]
             return
         prefix = self._stack[-1].path if self._stack else ""
-        if self._stack or self._plain_taken or not any(inner.children()):
+        if self._stack or self._plain_taken or next(inner.children(), None) is None:
             kind = own_class(inner).__name__
             self._class_counts[kind] += 1
             own = kind if self._class_counts[kind] == 1 else f"{kind}-{self._class_counts[kind]}"
