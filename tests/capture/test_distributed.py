@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import unstuck
 from unstuck.capture.session import Session
 from unstuck.capture.wrappers import local, own_class, plain_modules, plain_parameters, sharded, unwrapped
 from unstuck.trace import Kind, Role
@@ -124,6 +125,19 @@ class TestNames:
         parameter = nn.Linear(2, 2).weight
         assert local(parameter) is parameter
         assert not sharded(parameter)
+
+
+@pytest.mark.parametrize(("processes", "repairs"), [(1, 1), (2, 0)])
+def test_no_repair_in_flight_among_several_processes(processes, repairs, monkeypatch):
+    """Each would repair by its own batch, and replicas would part."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    torch.manual_seed(0)
+    net = Net()
+    net.out.weight.data *= 200
+    with unstuck.watch(fix=True) as run:
+        F.cross_entropy(net(X), Y).backward()
+    assert len(run.fixes) == repairs
 
 
 @pytest.fixture(scope="module", params=["ddp", "fsdp"])

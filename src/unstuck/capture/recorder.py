@@ -15,7 +15,7 @@ from unstuck.capture.intervention import Intervention
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.parameters import Parameters
 from unstuck.capture.site import Locator, SiteRegistry, location_of
-from unstuck.capture.wrappers import local
+from unstuck.capture.wrappers import local, several_processes
 from unstuck.stats import summarise
 from unstuck.stats.summary import TensorSummary
 from unstuck.trace import Edge, Kind, Role, Site, Trace
@@ -167,8 +167,12 @@ class Recorder:
 
     @property
     def repairing(self) -> bool:
-        """Whether calls must be kept repeatable: only at step 0, for a repairer."""
-        return self.intervention is not None and self.step == 0 and self.replayed is None
+        """Whether calls must be kept repeatable: only at step 0, for a repairer.
+
+        Not among several processes: each would repair by its own batch, and their copies would no longer be equal.
+        """
+        wanted = self.intervention is not None and self.step == 0 and self.replayed is None
+        return wanted and not several_processes()
 
     def repair_after_pass(self, network: object) -> None:
         """Let the repairer do what needs a whole pass to be known."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 INNER = {
@@ -73,3 +74,9 @@ def local(tensor: Tensor) -> Tensor:
         return tensor
     shard: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     return shard
+
+
+def several_processes() -> bool:
+    """Tell whether this process trains together with others, which hold copies or shards of the same parameters."""
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
