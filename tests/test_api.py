@@ -226,3 +226,87 @@ def test_explain():
     assert text.startswith("L001 overconfident-start\n\n")
     assert "## Why is this bad" in text
     assert unstuck.explain("overconfident-start") == text
+
+
+class TestCheckLeavesOddModelsAlone:
+    """Networks whose forward pass changes more than running statistics."""
+
+    def left(self, model, batch=None, loss_fn=F.cross_entropy):
+        before, objects = state(model), [dict(m._buffers) for m in model.modules()]
+        unstuck.check(model, batch or (X, Y), loss_fn)
+        assert same(before, state(model))
+        for module, held in zip(model.modules(), objects, strict=True):
+            assert module._buffers.keys() == held.keys()
+            assert all(module._buffers[name] is held[name] for name in held)
+
+    def test_a_buffer_that_is_replaced_and_one_that_is_filled(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = healthy()
+                self.register_buffer("mean", torch.zeros(40))
+                self.register_buffer("late", None)
+
+            def forward(self, x):
+                self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+                self.late = x.mean(0)
+                return self.net(x)
+
+        self.left(Net())
+
+    def test_a_parameter_that_is_normalised_in_place(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net = healthy()
+
+            def forward(self, x):
+                with torch.no_grad():
+                    self.net[0].weight.div_(self.net[0].weight.norm())
+                return self.net(x)
+
+        self.left(Net())
+
+    def test_inputs_and_a_loss_with_state(self):
+        class Loss(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.scale = nn.Parameter(torch.ones(()))
+                self.register_buffer("calls", torch.zeros(()))
+
+            def forward(self, logits, targets):
+                self.calls += 1
+                return self.scale * F.cross_entropy(logits, targets)
+
+        loss_fn, x = Loss(), X.clone().requires_grad_()
+        self.left(healthy(), (x, Y), loss_fn)
+        assert (x.grad, loss_fn.scale.grad, loss_fn.calls.item()) == (None, None, 0)
+
+    def test_inside_inference_mode(self):
+        model = healthy()
+        with torch.inference_mode():
+            assert unstuck.check(model, (X.clone(), Y), F.cross_entropy).trace.facts.backward_calls in (0, 1)
+
+    def test_what_cannot_be_checked_is_said(self):
+        frozen = healthy().requires_grad_(False)
+        with pytest.raises(ValueError, match="is the whole model frozen"):
+            unstuck.check(frozen, (X, Y), F.cross_entropy)
+        with pytest.raises(ValueError, match="lazy parameters without a shape yet; run it once on a batch"):
+            unstuck.check(nn.LazyLinear(5), (X, Y), F.cross_entropy)
+
+    def test_printing_a_report_leaves_random_numbers_alone(self):
+        report = unstuck.check(healthy(), (X, Y), F.cross_entropy)
+        before = random.getstate()
+        assert str(report)
+        assert report.render("json")
+        assert random.getstate() == before
+
+
+def test_saturation_is_mended_where_the_weights_alone_look_fair():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 100), nn.Tanh(), nn.Linear(100, 5))
+    nn.init.normal_(model[0].weight)
+    x = torch.randn(64, 20)
+    report = unstuck.fix(model, (x, Y), F.cross_entropy, unsafe=True)
+    assert [fix.code for fix in report.fixes] == ["A001"]
+    assert report.ok

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from unstuck._version import __version__
 from unstuck.capture.intervention import Intervention
@@ -207,11 +208,15 @@ def _probe(
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError(f"batch must be a pair (inputs, targets), got {type(batch).__name__}")
     inputs, targets = batch
+    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+        raise ValueError("the model has lazy parameters without a shape yet; run it once on a batch, then check it")
     session = Session(intervention=intervention)
     session.trace.facts.weights_loaded = pretrained
     begun = time.perf_counter()
-    with _left_as_it_was(model), torch.enable_grad(), session:
-        _loss(loss_fn(_call(model, inputs), targets)).backward()  # type: ignore[no-untyped-call]
+    mended = intervention is not None
+    with torch.inference_mode(False), _left_as_it_was(model, loss_fn, mended=mended), torch.enable_grad(), session:
+        loss = _loss(loss_fn(_call(model, _apart(inputs)), _apart(targets)))
+        loss.backward()  # type: ignore[no-untyped-call]
     title, seconds = f"a check of {type(model).__name__}", time.perf_counter() - begun
     return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds, probe=True)
 
@@ -222,9 +227,21 @@ def _call(model: nn.Module, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
 
 
+def _apart(value: Any) -> Any:
+    """Return the batch with tensors that require grad replaced by detached ones, so that theirs stay as they are."""
+    if isinstance(value, Tensor):
+        value = value.clone() if value.is_inference() else value
+        return value.detach().requires_grad_() if value.requires_grad else value
+    if type(value) in (tuple, list):
+        return type(value)(_apart(item) for item in value)
+    return {key: _apart(item) for key, item in value.items()} if type(value) is dict else value
+
+
 def _loss(loss: Any) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(f"loss_fn must return a tensor with one element, got {_describe(loss)}")
+    if not loss.requires_grad:
+        raise ValueError("the loss does not depend on any parameter that requires grad; is the whole model frozen?")
     return loss
 
 
@@ -233,24 +250,44 @@ def _describe(value: Any) -> str:
 
 
 @contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Put gradients, buffers, modes and random number generators back when the block ends."""
-    gradients = [(p, p.grad) for p in model.parameters()]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    modes = [(m, m.training) for m in model.modules()]
+def _left_as_it_was(model: nn.Module, loss_fn: object, *, mended: bool) -> Iterator[None]:
+    """Put everything the pass may change back when the block ends; with `mended`, parameters stay as they are left.
+
+    That is: parameters, gradients, buffers (also those that forward replaces or fills), modes, random generators.
+    """
+    roots = [model, *([loss_fn] if isinstance(loss_fn, nn.Module) else [])]
+    modules = [module for root in roots for module in root.modules()]
+    parameters = list({id(p): p for root in roots for p in root.parameters()}.values())
+    values = [] if mended else [(p, p.detach().clone()) for p in parameters]
+    gradients = [(p, p.grad) for p in parameters]
+    buffers = [
+        (m, {name: (b, None if b is None else b.detach().clone()) for name, b in m._buffers.items()}) for m in modules
+    ]
+    modes = [(m, m.training) for m in modules]
     generators = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
-            for parameter, _ in gradients:
+            for parameter in parameters:
                 parameter.grad = None
             yield
     finally:
         random.setstate(generators[0])
         np.random.set_state(generators[1])
+        with torch.no_grad():
+            for parameter, value in values:
+                if not torch.equal(parameter, value):
+                    parameter.copy_(value)
+            for module, held in buffers:
+                _put_buffers_back(module, held)
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
         for module, training in modes:
             module.training = training
+
+
+def _put_buffers_back(module: nn.Module, held: dict[str, tuple[Tensor | None, Tensor | None]]) -> None:
+    module._buffers.clear()
+    for name, (buffer, value) in held.items():
+        if buffer is not None and value is not None:
+            buffer.copy_(value)
+        module._buffers[name] = buffer

@@ -79,7 +79,8 @@ class TestNotebooks:
         ("code", "%%bash\nrm -rf /\n"),
         (
             "code",
-            "%%time\nfor _ in range(5):\n    !ls\n    h = torch.tanh(torch.eye(3) @ w)\n    h.sum().backward()\n    w.data -= 0.1 * w.grad",
+            "%%time\nfor _ in range(5):\n    !ls\n    h = torch.tanh(torch.eye(3) @ w)\n"
+            "    h.sum().backward()\n    w.data -= 0.1 * w.grad",
         ),
         ("code", "print('done', w.shape)"),
     )

@@ -146,9 +146,12 @@ class TestUpdates:
 
 class TestUndone:
     def test_after_an_exception(self):
-        with pytest.raises(ZeroDivisionError), Session():
+        def fails():
             raw_loop(3)
             raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError), Session():
+            fails()
 
     def test_while_a_mode_of_the_user_is_on(self):
         class Own(TorchFunctionMode):

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+
+from conftest import TINY_TRAINING
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "naive_names.py"
 TRACES = """
@@ -134,15 +137,21 @@ class TestExitCodes:
     def test_a_script_that_never_trains(self, unstuck, script, text):
         said = unstuck(script(text, "data.py"))
         assert said.code == 2
-        assert "\nunstuck: no backward pass was seen in data.py: nothing to judge\n" in said.out
-        assert said.err == (
-            "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains\n"
+        assert "unstuck" not in said.out
+        assert (
+            said.err == "unstuck: no backward pass was seen, so there is nothing to judge; name a script that trains\n"
         )
 
     def test_a_script_that_fails_before_it_trains_keeps_its_own_code(self, unstuck, script):
         said = unstuck(script("raise SystemExit(7)"))
-        assert said.code == 7
-        assert "no backward pass was seen" in said.out
+        assert (said.code, said.out, said.err) == (7, "", "")
+
+    def test_training_in_another_thread_is_said(self, unstuck, script):
+        work = dedent(TINY_TRAINING).replace("\n", "\n    ")
+        start = "t = threading.Thread(target=work); t.start(); t.join()"
+        said = unstuck(script(f"import threading\ndef work():{work}\n{start}\n"))
+        sentence = "the training was done in another thread than the script's own; it is not watched"
+        assert (said.code, said.err) == (0, f"unstuck: {sentence}\n")
 
     def test_a_syntax_error_is_the_scripts_own(self, unstuck, script):
         said = unstuck(script("x = (\n"))

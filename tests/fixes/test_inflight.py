@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -291,7 +292,7 @@ class TestHardCases:
 
     def naive(self, *sizes):
         torch.manual_seed(0)
-        layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         for layer in layers:
             nn.init.normal_(layer.weight)
             nn.init.normal_(layer.bias)

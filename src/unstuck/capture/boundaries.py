@@ -172,7 +172,14 @@ class Boundaries:
         @uncompiled
         @functools.wraps(original)
         def load_state_dict(*args: Any, **kwargs: Any) -> Any:
-            self._listener.weights_loaded()
+            if _brings_something(args, kwargs):
+                self._listener.weights_loaded()
             return original(*args, **kwargs)
 
         return load_state_dict
+
+
+def _brings_something(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether a loaded state holds anything: trainers load an optimizer's own state while it is still empty."""
+    loaded = args[1] if len(args) > 1 else kwargs.get("state_dict")
+    return not (isinstance(loaded, dict) and "param_groups" in loaded and not loaded.get("state"))

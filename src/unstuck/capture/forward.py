@@ -31,6 +31,7 @@ from unstuck.capture.passing import (
     after_part,
     after_softmax,
     after_transparent,
+    after_writing,
 )
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import COMPOSITES, look_inside
@@ -42,7 +43,7 @@ INERT = frozenset(
     """
     __get__ __set__ dim size numel item stride is_contiguous storage data_ptr __len__ __repr__ __format__
     __bool__ __hash__ __eq__ tolist numpy is_floating_point is_complex backward register_hook element_size
-    __iter__ detach_ zero_ fill_ normal_ uniform_ copy_ _set_grad_enabled set_grad_enabled shape dtype
+    __iter__ detach_ zero_ fill_ normal_ uniform_ _set_grad_enabled set_grad_enabled shape dtype
     device grad data requires_grad is_leaf grad_fn layout ndim is_cuda is_cpu is_sparse is_quantized
     """.split()
 )
@@ -68,6 +69,7 @@ AFTER: dict[str, After] = _table(
     (("einsum",), after_einsum),
     (functions.EMBEDDING_OPS, after_embedding),
     (functions.ATTENTION_OPS, after_attention),
+    (("__setitem__", "copy"), after_writing),
     (functions.DROPOUT_OPS, after_dropout),
     (functions.SOFTMAX_OPS, after_softmax),
     (functions.LOSSES, after_loss),
@@ -104,6 +106,8 @@ class CaptureMode(SwitchedMode):
         name = op_name(func)
         if not self.active or name in INERT or not (torch.is_grad_enabled() or self.recorder.log is not None):
             return func(*args, **kwargs)
+        if _transformed():
+            return func(*args, **kwargs)
         if func in COMPOSITES:
             return look_inside(self, func, args, kwargs)
         call = TorchCall(plain_op(name), func, args, kwargs)
@@ -112,3 +116,8 @@ class CaptureMode(SwitchedMode):
         out = func(*call.args, **call.kwargs)
         self.guard(look_after, self.recorder, call, out)
         return out
+
+
+def _transformed() -> bool:
+    """Whether the call is part of a trace or of a transform of `torch.func`: its tensors hold no numbers to measure."""
+    return torch._C._get_tracing_state() is not None or torch._C._functorch.maybe_current_level() is not None

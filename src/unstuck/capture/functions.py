@@ -121,7 +121,7 @@ WEIGHT_OPS: dict[str, tuple[int, int, int | None]] = {
     "conv_transpose3d": (0, 1, 2),
     "addmm": (1, 2, 0),
 }
-MATMUL_OPS = frozenset({"matmul", "mm", "bmm", "mv", "__matmul__", "__rmatmul__"})
+MATMUL_OPS = frozenset({"matmul", "mm", "bmm", "mv", "grouped_mm", "_grouped_mm", "__matmul__", "__rmatmul__"})
 EMBEDDING_OPS = frozenset({"embedding", "embedding_bag", "__getitem__"})
 ATTENTION_OPS = frozenset({"scaled_dot_product_attention", "flex_attention"})
 CONVOLUTIONS = {f"conv{t}{d}d": d for t in ("", "_transpose") for d in (1, 2, 3)}

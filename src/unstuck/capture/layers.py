@@ -12,10 +12,11 @@ from torch import Tensor
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, tensors_in
-from unstuck.capture.passing import after_part
+from unstuck.capture.passing import after_part, after_transparent
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind
 
+SECOND_OPERAND = {"mm": "mat2", "bmm": "mat2", "mv": "vec", "grouped_mm": "mat_b", "_grouped_mm": "mat2"}
 Operands = tuple[Tensor, Tensor, Any, bool]
 
 
@@ -51,7 +52,10 @@ def _operands(recorder: Recorder, call: TorchCall) -> Operands | None:
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
             return x, weight, bias, call.op == "addmm"
         return None
-    left, right = call.input, call.arg(1, {"mm": "mat2", "bmm": "mat2", "mv": "vec"}.get(call.op, "other"))
+    left, right = (
+        call.input,
+        call.arg(1, {"mm": "mat2", "bmm": "mat2", "mv": "vec", "grouped_mm": "mat_b"}.get(call.op, "other")),
+    )
     if call.op == "__rmatmul__":
         left, right = right, left
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
@@ -132,14 +136,21 @@ def after_embedding(recorder: Recorder, call: TorchCall, out: Any) -> bool:
         index, table = table, index
     leaf, _ = recorder.parameters.leaf_of(table, recorder.origins)
     if leaf is None or not isinstance(out, Tensor):
-        return False
-    if not isinstance(index, Tensor) or index.is_floating_point():
-        return after_part(recorder, call, out)
+        return call.op == "__getitem__" and _only_reshapes(index) and after_transparent(recorder, call, out)
+    if not isinstance(index, Tensor) or index.is_floating_point() or leaf.dim() > 2:
+        return after_part(recorder, call, out)  # of a stack of matrices (experts), some are chosen
     site = recorder.site(Kind.EMBEDDING, "embedding")
     recorder.parameters.use(leaf, site, "weight", 0)
     recorder.watch_output(site, out)
     recorder.origins.set(out, Origin((site.index,)))
     return True
+
+
+def _only_reshapes(index: Any) -> bool:
+    """Tell whether an index adds dimensions but leaves no element out."""
+    return all(
+        i is None or i is Ellipsis or i == slice(None) for i in (index if isinstance(index, tuple) else (index,))
+    )
 
 
 def after_norm(recorder: Recorder, call: TorchCall, out: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -25,6 +26,19 @@ class Frame:
         self.kind = kind.__name__ if kind is not None else ""
         self.from_torch = kind is not None and kind.__module__.startswith("torch.nn.")
         self.ordinals = Ordinals()
+
+
+def _passes_through(module: nn.Module) -> bool:
+    """Tell whether a module that belongs to no known tree stands for its bare function in the caller's code.
+
+    `nn.ReLU()(x)` within a forward pass makes a new module each time; a parametrization computes a weight.
+    """
+    kind = own_class(module)
+    if kind.__module__.startswith("torch.nn.utils."):
+        return True
+    held = [*module._parameters.values(), *module._buffers.values(), *module._modules.values()]
+    empty = all(value is None for value in held)
+    return empty and kind.__module__.startswith("torch.nn.")
 
 
 class ModuleTracker:
@@ -112,8 +126,24 @@ class ModuleTracker:
 
     def _push(self, module: nn.Module) -> None:
         if module not in self._paths:
-            self._name_tree(module)
+            if _passes_through(module):
+                self._stack.append(self.current)
+                return
+            self._name_tree(self._owner(module))
         self._stack.append(Frame(self._paths[module], module))
+
+    def _owner(self, module: nn.Module) -> nn.Module:
+        """Return the outermost module that holds `module` and in whose methods it is called; else itself.
+
+        A training step that calls `self.decoder(self.encoder(x))` makes neither of them a tree of its own.
+        """
+        owner, frame = module, None if self._stack else sys._getframe()
+        while frame is not None:
+            holder = frame.f_locals.get("self")
+            if isinstance(holder, nn.Module) and holder is not owner and any(m is owner for m in holder.modules()):
+                owner = holder
+            frame = frame.f_back
+        return owner
 
     def _leave(self, _module: nn.Module, _args: Any, _output: Any) -> None:
         if self._stack and threading.get_ident() == self._thread:

@@ -71,6 +71,15 @@ def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     return True
 
 
+def after_writing(recorder: Recorder, call: TorchCall, _out: Any) -> bool:
+    """What is written into a part of a tensor is, indirectly, among what that tensor came from."""
+    target = call.args[0] if call.args else None
+    sites = recorder.origins.union(tensors_in(call.args))
+    if isinstance(target, Tensor) and sites:
+        recorder.origins.set(target, Origin(sites, direct=False))
+    return True
+
+
 def after_attention(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     """Record a fused attention; queries, keys and values are its inputs."""
     if not isinstance(out, Tensor) or recorder.origins.of(call.input) is None:
@@ -100,6 +109,8 @@ def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     In the first steps an operation that makes NaN or +inf of finite inputs becomes a site of its own (-inf alone is
     what masks are made of).
     """
+    if call.op.endswith("_like") or call.op.startswith("new_"):
+        return False  # made from a shape alone
     sites = recorder.origins.union(tensors_in((call.args, call.kwargs)))
     if not sites:
         return False

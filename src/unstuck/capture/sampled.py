@@ -30,8 +30,11 @@ COMPOSITES = frozenset({functional.multi_head_attention_forward})
 class SampledPatches:
     """Installed with the function mode at the beginning of a sampled step, removed with it."""
 
-    def __init__(self, recorder: Recorder, mode: SwitchedMode, guard: Callable[..., Any]) -> None:
+    def __init__(
+        self, recorder: Recorder, mode: SwitchedMode, guard: Callable[..., Any], aside: Callable[[bool], None]
+    ) -> None:
         self._recorder = recorder
+        self._aside = aside
         self._mode = mode
         self._guard = guard
         self._thread = 0
@@ -45,11 +48,28 @@ class SampledPatches:
         self._undo.append(patch_checkpoints(self._recorder, self._mode))
         self._patch_apply()
         self._patch_has_torch_function()
+        self._patch_tracer("trace")
+        self._patch_tracer("trace_module")
 
     def remove(self) -> None:
         """Put everything back."""
         while self._undo:
             self._undo.pop()()
+
+    def _patch_tracer(self, name: str) -> None:
+        """Step aside while `torch.jit` traces a model: the trace must not contain what we do."""
+        original = getattr(torch.jit, name)
+
+        @functools.wraps(original)
+        def trace(*args: Any, **kwargs: Any) -> Any:
+            self._aside(True)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._aside(False)
+
+        setattr(torch.jit, name, trace)
+        self._undo.append(lambda: setattr(torch.jit, name, original))
 
     def _patch_apply(self) -> None:
         function = torch.autograd.Function

@@ -152,7 +152,7 @@ def _show(error: BaseException, files: frozenset[str]) -> None:
             chain += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
-    if sys.excepthook is sys.__excepthook__ and not any(os.path.exists(file) for file in files):
+    if not any(os.path.exists(file) for file in files):
         traceback.print_exception(error)  # a notebook's cells: the interpreter itself looks for source in files only
     else:
         sys.excepthook(type(error), error, error.__traceback__)

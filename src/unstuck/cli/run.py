@@ -80,6 +80,11 @@ def run(
         save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
     for note in program.notes:
         typer.echo(f"unstuck: {note}", err=True)
+    raise typer.Exit(_watch(watched, program, arguments, output_format, save))
+
+
+def _watch(watched: Run, program: Program, arguments: list[str], output_format: OutputFormat, save: Path | None) -> int:
+    """Run the program under watch, deliver the report, and return the exit code."""
     watched.command = (program.argv0, *arguments)
     quiet = stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext()
 
@@ -88,7 +93,8 @@ def run(
         report = watched.report()
         if save is not None:
             _save(report, save)
-        _print(report, output_format)
+        if report.trace.facts.backward_calls or output_format is OutputFormat.JSON:
+            _print(report, output_format)
         return _exit_code(report, outcome)
 
     def before_exit(status: int) -> None:
@@ -99,7 +105,7 @@ def run(
 
     with quiet, watched:
         outcome = run_program(program, arguments, restore=False, before_exit=before_exit)
-    raise typer.Exit(deliver(outcome))
+    return deliver(outcome)
 
 
 def module_arguments_apart(arguments: list[str]) -> list[str]:
@@ -146,9 +152,16 @@ def _save(report: Report, folder: Path) -> None:
 
 
 def _exit_code(report: Report, outcome: Outcome) -> int:
-    if outcome.exit_code == 0 and not report.trace.facts.backward_calls:
+    """Return the script's own exit code; 2, with a line that says so, when there was no training to judge."""
+    facts = report.trace.facts
+    if facts.backward_calls or facts.internal_error or outcome.exit_code:
+        return outcome.exit_code
+    if facts.other_threads:
         typer.echo(
-            "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains", err=True
+            "unstuck: the training was done in another thread than the script's own; it is not watched", err=True
         )
-        return USAGE
-    return outcome.exit_code
+        return outcome.exit_code
+    typer.echo(
+        "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains", err=True
+    )
+    return USAGE

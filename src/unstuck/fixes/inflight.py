@@ -18,6 +18,7 @@ from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.fold_bias import LiveNetwork, fold_redundant
 from unstuck.fixes.rescale_weights import TARGET_STD, rescale
 from unstuck.fixes.shrink_output_layer import shrink
+from unstuck.rules.activation.saturated import MAX_SATURATED
 from unstuck.rules.init.unscaled_weights import is_unscaled
 from unstuck.rules.loss.overconfident_start import is_overconfident
 from unstuck.stats import summarise
@@ -37,12 +38,14 @@ class InflightRepairer:
         self._changed: list[tuple[Tensor, str]] = []
 
     def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
-        """Rescale an unscaled layer; see `fixes.rescale_weights`."""
+        """Rescale a layer that is unscaled or saturates a bounded function; see `fixes.rescale_weights`."""
         layer, weight = handover.layer, handover.weight
         before = summarise(handover.value).std
         if layer.fan_in is None or before <= TARGET_STD:
             return None  # small layers are judged by what stands around them, which a forward pass cannot see
-        if not is_unscaled(summarise(weight).rms, layer.fan_in, function.gain, before):
+        unscaled = is_unscaled(summarise(weight).rms, layer.fan_in, function.gain, before)
+        saturated = 100 * summarise(handover.value, interval=function.interval).outside_fraction
+        if not unscaled and not (function.bounded and saturated > MAX_SATURATED):
             return None
         if self._refuses(trace, handover, "rescale-weights"):
             return None
@@ -53,7 +56,7 @@ class InflightRepairer:
         self.applied.append(
             Fix(
                 "rescale-weights",
-                "I002",
+                "I002" if unscaled else "A001",
                 Applicability.UNSAFE,
                 ", ".join(names) or layer.label,
                 layer.location,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,15 +96,19 @@ class Report:
 
     def render(self, output_format: str = "text", *, width: int = 100, color: bool = False) -> str:
         """Return the report as "text" or "json"; raises ValueError for another format."""
-        from unstuck.report import json, text  # they import this module
+        state = random.getstate()  # importing rich draws from it, and the script may be in mid-training
+        try:
+            from unstuck.report import json, text  # they import this module
 
-        match output_format:
-            case "text":
-                return text.render(self, width=width, color=color)
-            case "json":
-                return json.render(self)
-            case _:
-                raise ValueError(f"no output format {output_format!r}; choose from {', '.join(FORMATS)}")
+            match output_format:
+                case "text":
+                    return text.render(self, width=width, color=color)
+                case "json":
+                    return json.render(self)
+                case _:
+                    raise ValueError(f"no output format {output_format!r}; choose from {', '.join(FORMATS)}")
+        finally:
+            random.setstate(state)
 
     def save(self, folder: Path) -> list[Path]:
         """Write report.json and report.txt into an existing or new folder; return their paths. Raises OSError."""

@@ -66,6 +66,7 @@ class Facts:
     backward_calls: int = 0
     optimizer_steps: int = 0
     skipped_updates: int = 0  # by AMP's GradScaler, after an overflow
+    other_threads: bool = False  # backward calls or optimizer steps were made in threads that are not watched
     internal_error: str | None = None
 
 

@@ -40,7 +40,8 @@ class Saturated(Rule):
 
     ## Fix
     Rescale the weights of the layer before it, bring its inputs to unit scale, or put a normalisation layer between
-    the layer and the function. Where it grows during training, lower the learning rate.
+    the layer and the function. Where it grows during training, lower the learning rate. `--fix`
+    (`rescale-weights`) rescales a layer that feeds the function directly, before the first step.
 
     ## References
     - Understanding the difficulty of training deep feedforward neural networks,
@@ -54,6 +55,7 @@ class Saturated(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("A002", "A003", "G001", "G004", "L013")
+    fixes = ("rescale-weights",)
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each bounded activation site by its median over the sampled steps."""

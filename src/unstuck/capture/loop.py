@@ -1,0 +1,230 @@
+"""What a session hears of the training loop, and what step it is.
+
+A step is one update of the parameters: an optimizer's step (another optimizer right after it belongs to the same one),
+or, in a loop without optimizer, the change found at the next backward call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from unstuck.capture.forward import CaptureMode
+from unstuck.capture.losses import note_objective
+from unstuck.capture.recorder import Recorder
+from unstuck.trace import Trace
+
+
+class StopTraining(BaseException):
+    """Raised inside the user's loop when the wanted number of steps is done."""
+
+
+class TrainingLoop(ABC):
+    """Follows a training loop by its boundaries and has the recorder write down each sampled step.
+
+    Subclasses bring the recorder and the mode, and say how to run code of ours (`_guard`), whether an event concerns
+    this session (`_ours`), and how to get ready for the next forward pass (`_next_step`).
+    """
+
+    trace: Trace
+    max_steps: int | None
+    _recorder: Recorder
+    _mode: CaptureMode
+    _installed: bool
+
+    def __init__(self) -> None:
+        self._step = 0  # the update under way: the next one to be made, until it is measured
+        self._sampled = False  # whether the forward pass under way is watched
+        self._was_sampled = False  # whether the one before the last backward was
+        self._backwards = 0  # backward calls since the last update
+        self._backwards_per_update = 1  # in a loop without optimizer, as seen while sampled
+        self._optimizer_loop = False
+        self._snapshot_of = -1  # the step whose values before the update are kept, in such a loop
+        self._stepping: int | None = None  # the optimizer (its id) whose step is under way
+        self._stepped: set[int] = set()  # the optimizers that have stepped since the last backward
+        self._loss_scale = 1.0
+
+    @abstractmethod
+    def _guard(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run our code so that its errors stay ours."""
+
+    @abstractmethod
+    def _ours(self) -> bool:
+        """Whether an event comes from the watched thread of the watched process."""
+
+    @abstractmethod
+    def _next_step(self) -> None:
+        """Get ready for the next forward pass."""
+
+    @property
+    def steps(self) -> int:
+        """Number of updates seen."""
+        if self._optimizer_loop:
+            return self._step
+        return self._step + (1 if self._backwards else 0)
+
+    def backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
+        """A forward pass is over. In a loop without optimizer the update before it is over as well."""
+        if self._ours():
+            self._guard(self._on_backward_begins, objectives)
+            self._stop_if_done()
+
+    def _on_backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
+        recorder = self._recorder
+        if self._backwards and not self._optimizer_loop and self._updated_by_hand():
+            self._finish_by_hand()
+        self._mode.active = False
+        if self._done():
+            return
+        if self._optimizer_loop and self._stepping is None:
+            recorder.parameters.forget_snapshots()
+        self._stepped.clear()
+        self._backwards += 1
+        self.trace.facts.backward_calls += 1
+        value = _value(objectives, always=self._sampled)
+        if value is not None:
+            self._add_objective(value / self._loss_scale)
+        if self._sampled:
+            self.trace.add_step(self._step)
+            recorder.loss_scale = self._loss_scale
+            if value is not None:
+                note_objective(recorder, objectives[0], value / self._loss_scale)
+            recorder.backward_begins(self._step)
+
+    def _add_objective(self, value: float) -> None:
+        """Note the objective of a step: the sum of its backward calls; of an optimizer's closure, the first call's."""
+        earlier = self.trace.objective.get(self._step)
+        if earlier is None or self._stepping is None:
+            self.trace.objective[self._step] = value + (earlier or 0.0)
+
+    def _updated_by_hand(self) -> bool:
+        """Whether, in a loop without optimizer, an update followed the last backward call (else it accumulates)."""
+        changed = self._recorder.parameters.changed_since_snapshot()
+        if changed is None:
+            return self._backwards >= self._backwards_per_update
+        if changed:
+            self._backwards_per_update = self._backwards
+        return changed
+
+    def _finish_by_hand(self) -> None:
+        """Close a step whose update was made without an optimizer."""
+        if self._snapshot_of == self._step:
+            self._recorder.parameters.measure_updates(self._step)
+        self._recorder.parameters.forget_snapshots()
+        self._step += 1
+        self._backwards = 0
+
+    def backward_ended(self, gradients: dict[int, Tensor] | None = None) -> None:
+        """Gradients are complete: in `.grad`, or returned, by the parameter's id, when `gradients` is given."""
+        if self._ours():
+            self._guard(self._on_backward_ended, gradients)
+
+    def _on_backward_ended(self, gradients: dict[int, Tensor] | None) -> None:
+        parameters = self._recorder.parameters
+        self._was_sampled = self._sampled
+        if self._sampled:
+            self._recorder.commit(self._step)
+            if self._recorder.repairing and self.trace.facts.backward_calls == 1:
+                self._recorder.repair_after_pass(self)
+            if gradients is not None or not self._optimizer_loop or (self._stepping and self._backwards == 1):
+                parameters.measure_gradients(self._step, scale=self._loss_scale, given=gradients)
+        self._loss_scale = 1.0
+        if self._optimizer_loop:
+            self._mode.active = self._sampled
+            if self._sampled:
+                self._recorder.new_pass()
+            return
+        if self._sampled:
+            parameters.snapshot(self._step)
+            self._snapshot_of = self._step
+        self._next_step()
+
+    def update_begins(self, optimizer: Optimizer) -> None:
+        """An optimizer is about to change its parameters: gradients are final (or a closure will compute them)."""
+        if self._ours():
+            self._guard(self._on_update_begins, optimizer)
+
+    def _on_update_begins(self, optimizer: Optimizer) -> None:
+        if not self._optimizer_loop:
+            self._optimizer_loop = True
+            self._sampled = self._was_sampled if self._backwards else self._sampled
+        self._stepping = id(optimizer)
+        another = not self._backwards and bool(self._stepped) and self._stepping not in self._stepped
+        if not self._sampled or another:
+            return
+        parameters = self._recorder.parameters
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameters.add_unused(parameter)
+        if self._backwards:
+            scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
+            parameters.measure_gradients(self._step, scale=1.0 if scale is None else float(scale))
+        parameters.snapshot(self._step)
+
+    def update_ended(self) -> None:
+        """An optimizer has stepped: the step is over (another optimizer right after belongs to the same step)."""
+        if self._ours():
+            self._guard(self._on_update_ended)
+            self._stop_if_done()
+
+    def _on_update_ended(self) -> None:
+        self.trace.facts.optimizer_steps += 1
+        stepping, self._stepping = self._stepping, None
+        if stepping is not None and self._stepped and not self._backwards:
+            if self._was_sampled:
+                self._recorder.parameters.measure_updates(self._step - 1)
+            return
+        if not self._backwards:
+            return
+        if self._sampled:
+            self._recorder.parameters.measure_updates(self._step)
+        self._end_step()
+        if stepping is not None:
+            self._stepped.add(stepping)
+
+    def _end_step(self) -> None:
+        self._was_sampled = self._sampled
+        self._step += 1
+        self._backwards = 0
+        self._next_step()
+
+    def loss_scaled(self, scale: float) -> None:
+        """AMP has multiplied the loss by `scale`; the next backward brings gradients multiplied by it."""
+        if self._ours():
+            self._loss_scale = scale
+
+    def update_skipped(self) -> None:
+        """AMP has found non-finite gradients and skipped the optimizer's step: the step is over without an update."""
+        if self._ours():
+            self._guard(self._on_update_skipped)
+            self._stop_if_done()
+
+    def _on_update_skipped(self) -> None:
+        self.trace.facts.skipped_updates += 1
+        self._optimizer_loop = True
+        if self._backwards:
+            self._end_step()
+
+    def weights_loaded(self) -> None:
+        """The network does not start from its initialisation."""
+        if self._ours():
+            self.trace.facts.weights_loaded = True
+
+    def _stop_if_done(self) -> None:
+        if self._installed and self._done():
+            raise StopTraining
+
+    def _done(self) -> bool:
+        return self.max_steps is not None and self._step >= self.max_steps
+
+
+def _value(objectives: tuple[Tensor, ...], *, always: bool) -> float | None:
+    """Return the scalar that backward is called on; None for several, non-scalars, or (unless `always`) on devices."""
+    if len(objectives) != 1 or objectives[0].numel() != 1:
+        return None
+    tensor = objectives[0].detach()
+    return float(tensor) if always or tensor.device.type == "cpu" else None
