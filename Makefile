@@ -15,10 +15,15 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# The tests also watch programs of other projects.
+$(VENV)/.third-party: $(VENV)/.done
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,third-party]'
+	@touch $@
+
 demo: setup
 	$(BIN)/unstuck demo
 
-test: setup
+test: $(VENV)/.third-party
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(TEST_ARGS)
 
 lint: setup

@@ -1,5 +1,7 @@
 """unstuck finds out why a neural network won't train, points at the line, and gets it training."""
 
+from typing import Any
+
 from unstuck._version import __version__
 from unstuck.api import Run, assert_trainable, check, explain, fix, watch
 from unstuck.config import Config
@@ -20,3 +22,17 @@ __all__ = [
     "fix",
     "watch",
 ]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make `%load_ext unstuck` work: registers the cell magic `%%unstuck`."""
+    from unstuck.integrations.ipython import load_ipython_extension as load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Undo `load_ipython_extension`."""
+    from unstuck.integrations.ipython import unload_ipython_extension as unload
+
+    unload(shell)

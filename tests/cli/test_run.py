@@ -139,7 +139,8 @@ class TestExitCodes:
         assert said.code == 2
         assert "unstuck" not in said.out
         assert (
-            said.err == "unstuck: no backward pass was seen, so there is nothing to judge; name a script that trains\n"
+            said.err
+            == "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains\n"
         )
 
     def test_a_script_that_fails_before_it_trains_keeps_its_own_code(self, unstuck, script):

@@ -1,0 +1,1 @@
+"""Neighbours: each imported only when it is used."""

@@ -1,0 +1,51 @@
+"""`%load_ext unstuck` and the cell magic `%%unstuck` (https://ipython.readthedocs.io/en/stable/config/custommagics.html)."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any, NoReturn
+
+from unstuck.api import Run
+from unstuck.config import ConfigError, load
+from unstuck.rules.catalogue import UnknownRuleError
+
+USAGE = "%%unstuck [--fix] [--every N] [--select CODES] [--ignore CODES]"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; usage: {USAGE}")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="%%unstuck", add_help=False)
+    parser.add_argument("--fix", action="store_true")
+    parser.add_argument("--every", type=int)
+    parser.add_argument("--select")
+    parser.add_argument("--ignore")
+    return parser
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register the cell magic with an IPython shell."""
+
+    def unstuck(line: str, cell: str) -> None:
+        """Run the cell under watch and print the report; an error of the cell is shown as usual."""
+        try:
+            options = _parser().parse_args(shlex.split(line))
+            config = load(every=options.every, select=options.select, ignore=options.ignore)
+            run = Run(config, fix=options.fix, title="the cell")
+        except (ValueError, ConfigError, UnknownRuleError) as error:
+            print(f"unstuck: {error}")  # noqa: T201
+            return
+        with run:
+            shell.run_cell(cell)
+        print(run.report())  # noqa: T201
+
+    shell.register_magic_function(unstuck, "cell", "unstuck")
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magic away."""
+    shell.magics_manager.magics["cell"].pop("unstuck", None)

@@ -1,0 +1,52 @@
+"""The cell magic in a real IPython shell."""
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+TRAIN = """
+import torch
+w = torch.ones(3, 2, requires_grad=True)
+for _ in range(5):
+    torch.tanh(torch.eye(3) @ w).sum().backward()
+    w.data -= 0.1 * w.grad
+"""
+
+
+@pytest.fixture(scope="module")
+def shell():
+    shell = InteractiveShell()
+    shell.run_line_magic("load_ext", "unstuck")
+    yield shell
+    shell.run_line_magic("unload_ext", "unstuck")
+    assert "unstuck" not in shell.magics_manager.magics["cell"]
+
+
+def test_the_cell_runs_and_the_report_follows(shell, capsys):
+    shell.run_cell("%%unstuck\n" + TRAIN)
+    assert "in 5 steps of the cell" in capsys.readouterr().out
+    assert shell.user_ns["w"].shape == (3, 2)
+
+
+def test_an_error_in_the_cell_is_shown_and_the_session_ends(shell, capsys):
+    shell.run_cell("%%unstuck\n" + TRAIN + "1 / 0\n")
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said
+    assert "steps of the cell" in said
+    shell.run_cell("%%unstuck --every 2\n" + TRAIN)
+    assert "in 5 steps of the cell" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--ever 2 x", "unstuck: unrecognized arguments: x; usage: %%unstuck [--fix]"),
+        ("--every x", "unstuck: argument --every: invalid int value: 'x'; usage: %%unstuck [--fix]"),
+        ("--select L999", "unstuck: no rule is called 'L999'"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_the_cell_does_not_run(shell, capsys, line, message):
+    shell.run_cell(f"%%unstuck {line}\nran = True")
+    said = capsys.readouterr().out
+    assert said.startswith(message)
+    assert said.count("\n") == 1
+    assert "ran" not in shell.user_ns
