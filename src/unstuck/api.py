@@ -100,6 +100,8 @@ class Run:
             self.stopped,
         )
         withheld = tuple(self._repairer.withheld) if self._repairer else ()
+        if self._repairer and self.session.one_of_many:
+            withheld += ("repairs in flight: each process would mend its own copy; mend the network in one process",)
         return make_report(trace, self.config, run, self.fixes, withheld)
 
 

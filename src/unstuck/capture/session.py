@@ -23,6 +23,7 @@ from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
+from unstuck.capture.wrappers import several_processes
 from unstuck.trace import Trace
 
 
@@ -122,6 +123,11 @@ class Session(TrainingLoop):
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
         return self._recorder.parameters.knows(tensor)
+
+    @property
+    def one_of_many(self) -> bool:
+        """Whether several processes train this network together."""
+        return several_processes()
 
     def running_mean(self, site: int) -> Tensor | None:
         """Return the live running mean, shape (units,), of a batch normalisation site, or None."""
