@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from unstuck.capture.schedule import Schedule
 from unstuck.capture.session import Session
 from unstuck.trace import Kind, Role
 
@@ -146,6 +147,62 @@ class TestManualUpdates:
                 assert update.norm == pytest.approx(0.1 * norms[step][k], rel=1e-6)
                 assert session.trace.scalar(site, "gradient_missing", step) == 0.0
 
+    @pytest.mark.parametrize("every", [None, 7])
+    def test_autograd_grad_with_new_leaves(self, every):
+        def loop():
+            w = weights(4, 3).requires_grad_()
+            for _ in range(300):
+                (g,) = torch.autograd.grad(F.cross_entropy(X @ w, Y), [w])
+                w = (w - 0.1 * g).detach().requires_grad_()
+
+        with Session(Schedule(every)) as session:
+            loop()
+        assert session.steps == 300
+        assert len(session.trace.objective) == 300
+        assert session.trace.steps[-1] > 250
+
+
+class TestObjective:
+    def train(self, step):
+        w = weights(4, 3).requires_grad_()
+        optimizer = torch.optim.SGD([w], 0.1)
+
+        def loop():
+            for _ in range(4):
+                optimizer.zero_grad()
+                step(w, optimizer)
+                optimizer.step()
+
+        return watched(loop).trace.objective, w
+
+    def test_accumulated_losses_add_up(self):
+        losses = []
+
+        def step(w, _optimizer):
+            for rows in (slice(0, 8), slice(8, 16)):
+                loss = F.cross_entropy(X[rows] @ w, Y[rows]) / 2
+                loss.backward()
+                losses.append(loss.item())
+
+        objective, _ = self.train(step)
+        assert list(objective.values()) == pytest.approx(
+            [a + b for a, b in zip(losses[::2], losses[1::2], strict=True)]
+        )
+
+    def test_a_pass_whose_gradients_are_thrown_away_does_not_count(self):
+        losses = []
+
+        def step(w, optimizer):
+            x = X.clone().requires_grad_()
+            F.cross_entropy(x @ w, Y).backward()
+            optimizer.zero_grad()
+            loss = F.cross_entropy((X + 0.1 * x.grad.sign()) @ w, Y)
+            loss.backward()
+            losses.append(loss.item())
+
+        objective, _ = self.train(step)
+        assert list(objective.values()) == pytest.approx(losses)
+
 
 class TestDoubleBackward:
     def test_gradient_penalty_is_forward_work(self):
@@ -220,6 +277,13 @@ class TestSeveralNetworks:
         assert session.steps == 24
         layers = session.trace.of_kind(Kind.WEIGHT_LAYER)
         assert sorted(site.path for site in layers) == ["0", "2", "Sequential.0", "Sequential.2"]
+        first_of = {"critic": "0.weight", "generator": "Sequential.0.weight"}
+        for k, name in enumerate(("critic", "generator")):
+            site = parameter(session.trace, first_of[name])
+            steps, values = session.trace.series(site, Role.UPDATE, "rms")
+            sampled = [step for step in session.trace.steps if step >= 2]
+            assert [step for step in steps if step >= 2] == [step for step in sampled if step % 2 == k]
+            assert (values[steps >= 2] > 0).all()
 
     def test_the_second_optimizers_update_is_measured(self):
         a, b = weights(4, 4).requires_grad_(), weights(4, 3).requires_grad_()

@@ -475,3 +475,71 @@ def test_every_convolution(kind):
     assert layer.fan_in == fan_in
     assert trace.scalar(trace.parameters_of(layer)[0], "units") == 6
     assert len(trace.summary(tanh, Role.INPUT).units) == 6
+
+
+def test_a_dropped_layer_shifts_nobodys_place():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+
+        def forward(self, x, kept):
+            for block in self.blocks:
+                if block in kept:
+                    x = x + F.gelu(block(x))
+            return x
+
+    torch.manual_seed(0)
+    model = Net()
+    with Session() as session:
+        for step in range(8):
+            kept = [block for k, block in enumerate(model.blocks) if (step >> (k % 3)) & 1 or k == step % 4]
+            model(X, kept).sum().backward()
+            for p in model.parameters():
+                p.data -= 0.01 if p.grad is None else 0.01 * p.grad
+    trace = session.trace
+    gelus = trace.of_kind(Kind.ACTIVATION)
+    assert sorted(trace.producers(site)[0].path for site in gelus) == [f"blocks.{k}" for k in range(4)]
+    assert all(len(trace.producers(site)) == 1 for site in gelus)
+    assert sorted(site.label for site in gelus) == ["gelu", "gelu #2", "gelu #3", "gelu #4"]
+
+
+def test_a_loop_of_any_length_keeps_its_first_turns():
+    w = leaf(4, 4)
+    with Session() as session:
+        for turns in (3, 1, 5, 2):
+            h = X
+            for _ in range(turns):
+                h = torch.tanh(h @ w)
+            h.sum().backward()
+            w.data -= 0.01 * w.grad
+    layers = session.trace.of_kind(Kind.WEIGHT_LAYER)
+    assert len(layers) == 5
+    assert [len(session.trace.summaries(site, Role.OUTPUT)) for site in layers] == [4, 3, 2, 1, 1]
+
+
+def test_models_one_after_another_each_have_their_parameters():
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return x * self.a + self.b
+
+    with Session() as session:
+        for _ in range(6):
+            model = Line()
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            for _ in range(2):
+                optimizer.zero_grad()
+                F.mse_loss(model(X[:, 0]), Y.float()).backward()
+                optimizer.step()
+    assert len(session.trace.of_kind(Kind.PARAMETER)) == 12
+
+
+def test_indices_and_masks_carry_no_edge():
+    w, table = leaf(4, 3), leaf(3, 4)
+    trace = traced(lambda: (table[(X @ w).argmax(1)] * (X @ w > 0).float().sum()).sum().backward())
+    (embedding,) = trace.of_kind(Kind.EMBEDDING)
+    assert trace.producers(embedding, direct=False) == []

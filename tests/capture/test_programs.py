@@ -105,6 +105,26 @@ class TestNotebooks:
             "n.ipynb[cell 4]:3 left out: !ls",
         )
 
+    @pytest.mark.parametrize(
+        ("cell", "left_out"),
+        [
+            ("print('lr is %s'\n      % 0.1)", []),
+            ("s = '''\n% a comment\n! b\n'''\nassert len(s) == 17", []),
+            ("x = !ls\ny = 1", ["x = !ls"]),
+            ("%matplotlib inline\nz = (1 +\n2)", ["%matplotlib inline"]),
+            ("!pip install \\\n   a \\\n   b\nok = 1", ["!pip install \\", "a \\", "b"]),
+            ("if True:\n    !ls\nelse:\n    pass", ["!ls"]),
+            ("print?\nprint('x')", ["print?"]),
+            ("display('shown')", []),
+        ],
+    )
+    def test_only_what_python_cannot_read_is_left_out(self, tmp_path, cell, left_out):
+        path = tmp_path / "n.ipynb"
+        path.write_text(notebook(("code", cell)))
+        program = read_notebook(path)
+        assert [note.split(" left out: ")[1] for note in program.notes] == left_out
+        exec(program.sources[0].compile(), dict(program.main))
+
     def test_an_error_names_the_cell(self, tmp_path):
         (tmp_path / "n.ipynb").write_text(notebook(("code", "x = 1\n1 / 0")))
         done = run("n.ipynb", cwd=tmp_path)

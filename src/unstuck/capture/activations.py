@@ -26,7 +26,7 @@ def before_activation(recorder: Recorder, call: TorchCall) -> TorchCall | None:
     origin = recorder.origins.of(value)
     if origin is None and not value.requires_grad:
         return None
-    site = recorder.running = recorder.site(Kind.ACTIVATION, call.op)
+    site = recorder.running = recorder.site(Kind.ACTIVATION, call.op, value)
     site.interval, site.gain, site.bounded = function.interval, function.gain, function.bounded
     recorder.connect(site, value)
     changed = None

@@ -9,8 +9,10 @@ to function modes: only outside of it may the mode be put on or taken off.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import CodeType
 from typing import Any, Protocol
 
 import torch
@@ -61,6 +63,7 @@ class Boundaries:
         self._listener = listener
         self._aside = compiler.aside
         self._handles: list[RemovableHandle] = []
+        self._training_places: set[tuple[CodeType, int]] = set()  # of `torch.autograd.grad`
         self._updates = 0  # since the last `GradScaler.step` began
         self._inside: ContextVar[bool] = ContextVar("inside backward", default=False)
         self._patched: list[tuple[Any, str, Callable[..., Any]]] = []
@@ -129,9 +132,13 @@ class Boundaries:
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
             training = not (len(args) > 2 and args[2]) and not kwargs.get("create_graph")
-            training = training and any(isinstance(t, Tensor) and self._listener.trains(t) for t in wanted)
+            caller = sys._getframe(1)
+            place = (caller.f_code, caller.f_lineno)
+            known = any(isinstance(t, Tensor) and self._listener.trains(t) for t in wanted)
+            training = training and (known or place in self._training_places)
             if self._inside.get() or not training:
                 return original(outputs, inputs, *args, **kwargs)
+            self._training_places.add(place)  # where the leaves are new each step, the place tells
             objectives = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
             self._aside(self._listener.backward_begins, objectives)
             token = self._inside.set(True)

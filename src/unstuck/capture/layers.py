@@ -158,7 +158,7 @@ def after_norm(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     x = call.input
     if not isinstance(x, Tensor) or not isinstance(out, Tensor):
         return False
-    site = recorder.site(Kind.NORM, call.op)
+    site = recorder.site(Kind.NORM, call.op, x)
     recorder.connect(site, x)
     *positions, mean_position = (*functions.NORM_OPS[call.op], 1)
     if call.func in (torch.batch_norm, torch.instance_norm):

@@ -96,10 +96,12 @@ class TrainingLoop(ABC):
             recorder.backward_begins(self._step)
 
     def _add_objective(self, value: float) -> None:
-        """Note the objective of a step: the sum of its backward calls; of an optimizer's closure, the first call's."""
+        """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""
         earlier = self.trace.objective.get(self._step)
-        if earlier is None or self._stepping is None:
-            self.trace.objective[self._step] = value + (earlier or 0.0)
+        if earlier is not None and self._stepping is not None:
+            return
+        adds = earlier is not None and self._recorder.parameters.accumulating()
+        self.trace.objective[self._step] = value + (earlier or 0.0) if adds else value
 
     def _updated_by_hand(self) -> bool:
         """Whether, in a loop without optimizer, an update followed the last backward call (else it accumulates)."""
@@ -154,16 +156,17 @@ class TrainingLoop(ABC):
             self._sampled = self._was_sampled if self._backwards else self._sampled
         self._stepping = id(optimizer)
         another = not self._backwards and bool(self._stepped) and self._stepping not in self._stepped
-        if not self._sampled or another:
+        if not (self._was_sampled if another else self._sampled):
             return
-        parameters = self._recorder.parameters
+        parameters, step = self._recorder.parameters, self._step - 1 if another else self._step
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                parameters.add_unused(parameter)
-        if self._backwards:
+                parameters.belongs(parameter, self._stepping)
+        if self._backwards or another:
             scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
-            parameters.measure_gradients(self._step, scale=1.0 if scale is None else float(scale))
-        parameters.snapshot(self._step)
+            factor = 1.0 if scale is None else float(scale)
+            parameters.measure_gradients(step, optimizer=self._stepping, scale=factor)
+        parameters.snapshot(step, self._stepping)
 
     def update_ended(self) -> None:
         """An optimizer has stepped: the step is over (another optimizer right after belongs to the same step)."""

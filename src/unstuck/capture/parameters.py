@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import weakref
 from collections import Counter
@@ -40,6 +41,8 @@ class Parameters:
         self._live: dict[int, weakref.ref[Tensor]] = {}
         self._unit_dims: dict[int, int] = {}
         self._use_counts: Counter[int] = Counter()
+        self._unused = itertools.count()
+        self._optimizers: dict[int, int] = {}  # parameter site -> the optimizer (its id) that updates it
         self._snapshots: dict[int, Tensor] = {}
         self.used: set[int] = set()
 
@@ -63,10 +66,20 @@ class Parameters:
         self._unit_dims.setdefault(own.index, unit_dim)
         self.used.add(own.index)
 
-    def add_unused(self, parameter: Tensor) -> None:
-        """Note a parameter of an optimizer that no observed call used."""
-        if id(parameter) not in self._by_id:
-            self._site_of(parameter, None, "")
+    def belongs(self, parameter: Tensor, optimizer: int) -> None:
+        """Note which optimizer (its id) updates a parameter, which may be one that no observed call used."""
+        self._optimizers[self._site_of(parameter, None, "").index] = optimizer
+
+    def _due(self, optimizer: int | None) -> list[tuple[int, Tensor]]:
+        """Return (site, parameter) of those to be measured: all but the ones that another optimizer updates."""
+        live = ((index, self.live(index)) for index in self._live)
+        return [
+            (index, parameter)
+            for index, parameter in live
+            if parameter is not None
+            and parameter.requires_grad
+            and (optimizer is None or self._optimizers.get(index, optimizer) == optimizer)
+        ]
 
     def _site_of(self, parameter: Tensor, owner: Site | None, slot: str) -> Site:
         known = self._by_id.get(id(parameter))
@@ -77,7 +90,7 @@ class Parameters:
             return site
         name = self._modules.parameter_name(parameter)
         name = name or variable_name(self._locator.frame(sys._getframe()), parameter)
-        key = ("parameter", owner.index if owner else id(parameter), slot, name)
+        key = ("parameter", owner.index if owner else f"unused {next(self._unused)}", slot, name)
         site = self._sites.get(key) or self._create(key, parameter, owner, slot, name)
         self._by_id[id(parameter)] = (weakref.ref(parameter), site.index)
         self._live[site.index] = weakref.ref(parameter)
@@ -111,15 +124,19 @@ class Parameters:
 
     # -- measurements ----------------------------------------------------------------------------------------------
 
-    def measure_gradients(self, step: int, *, scale: float = 1.0, given: Mapping[int, Tensor] | None = None) -> None:
+    def measure_gradients(
+        self,
+        step: int,
+        *,
+        optimizer: int | None = None,
+        scale: float = 1.0,
+        given: Mapping[int, Tensor] | None = None,
+    ) -> None:
         """Record the gradient of each known parameter, divided by `scale`, and whether a used one has none.
 
         `given` holds gradients, by the parameter's id, that were returned instead of accumulated in `.grad`.
         """
-        for index in self._live:
-            parameter = self.live(index)
-            if parameter is None or not parameter.requires_grad:
-                continue
+        for index, parameter in self._due(optimizer):
             gradient = parameter.grad if given is None else given.get(id(parameter))
             gradient = None if gradient is None else local(gradient)
             if index in self.used:
@@ -131,12 +148,9 @@ class Parameters:
             if step == 0:
                 self._count_identical(index, "identical_gradient_units", gradient)
 
-    def snapshot(self, step: int) -> None:
+    def snapshot(self, step: int, optimizer: int | None = None) -> None:
         """Record the value of each known parameter before its update and keep a sample to measure the update by."""
-        for index in self._live:
-            parameter = self.live(index)
-            if parameter is None or not parameter.requires_grad:
-                continue
+        for index, parameter in self._due(optimizer):
             self._trace.replace(step, index, Role.VALUE, summarise(local(parameter)))
             self._snapshots[index] = strided_sample(parameter)
             if step == 0:
@@ -152,6 +166,11 @@ class Parameters:
     def forget_snapshots(self) -> None:
         """Let the kept values go: no update can follow any more."""
         self._snapshots.clear()
+
+    def accumulating(self) -> bool:
+        """Tell whether any known gradient is neither absent nor zero, so that a backward call would add to it."""
+        grads = (parameter.grad for _, parameter in self._due(None) if parameter.grad is not None)
+        return any(bool(grad.any()) for grad in grads if grad.layout is torch.strided)
 
     def changed_since_snapshot(self) -> bool | None:
         """Tell whether any parameter differs from its snapshot or is gone; None when there is none to compare with."""

@@ -49,7 +49,7 @@ def after_dropout(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     origin = recorder.origins.of(call.input)
     if origin is None or not isinstance(out, Tensor):
         return False
-    site = recorder.site(Kind.DROPOUT, call.op)
+    site = recorder.site(Kind.DROPOUT, call.op, call.input)
     recorder.connect(site, call.input)
     recorder.origins.set(out, Origin((*origin.sites, site.index), origin.direct, unit_dim=origin.unit_dim))
     return True
@@ -61,7 +61,7 @@ def after_softmax(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     origin = recorder.origins.of(x)
     if origin is None or not isinstance(out, Tensor):
         return False
-    site = recorder.site(Kind.SOFTMAX, call.op)
+    site = recorder.site(Kind.SOFTMAX, call.op, x)
     recorder.connect(site, x)
     dim = call.arg(1, "dim")
     classes = x.shape[dim] if isinstance(dim, int) and x.dim() else x.numel()
@@ -120,7 +120,8 @@ def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
         recorder.watch_output(site, out)
         sites = (*sites, site.index)
     for tensor in tensors_in((out,)):
-        recorder.origins.set(tensor, Origin(sites, direct=False))
+        if tensor.is_floating_point() or tensor.is_complex():  # indices and masks carry no gradient
+            recorder.origins.set(tensor, Origin(sites, direct=False))
     return True
 
 

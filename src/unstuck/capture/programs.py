@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib.util
 import json
 import linecache
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-SKIPPED_PREFIXES = ("%", "!", "?")
+IPYTHON_LINE = re.compile(r"\s*([%!?]|[\w., ]+=\s*[%!]|.*\?\s*$)")
 
 
 class ScriptError(ValueError):
@@ -112,7 +114,7 @@ def read_notebook(path: Path) -> Program:
     """Read the code cells of a notebook (https://nbformat.readthedocs.io), in order; raises ScriptError.
 
     Each cell is a file of its own to tracebacks and findings, "name.ipynb[cell 3]", with its own line numbers. Lines
-    that begin with %, ! or ? are for IPython alone and are left out; so are cells that begin with %%, except %%time
+    for IPython alone (%, ! and ?) are left out; so are cells that begin with %%, except %%time
     and %%capture. Notes say which.
     """
     try:
@@ -132,7 +134,7 @@ def read_notebook(path: Path) -> Program:
         sources.append(Source(kept, name))
         linecache.cache[name] = (len(kept), None, kept.splitlines(keepends=True), name)
     folder = os.path.dirname(os.path.realpath(file))
-    return Program(path.name, str(path), folder, tuple(sources), _globals(file), tuple(notes))
+    return Program(path.name, str(path), folder, tuple(sources), {**_globals(file), "display": print}, tuple(notes))
 
 
 def _text(source: str | Sequence[str]) -> str:
@@ -140,18 +142,35 @@ def _text(source: str | Sequence[str]) -> str:
 
 
 def _plain_python(text: str) -> tuple[str, list[tuple[int, str]]]:
-    """Blank out what only IPython understands, keeping line numbers; return the rest and (line, text) left out."""
+    """Blank out what only IPython understands, keeping line numbers; return the rest and (line, text) left out.
+
+    A line is left out only where the parser stumbles over it: "% 3" may well continue an expression or a string.
+    """
     lines = text.splitlines()
-    first = next((line.strip() for line in lines if line.strip()), "")
-    whole = first.startswith("%%") and first.split()[0] not in ("%%time", "%%capture")
-    left_out = [
-        (number, line.strip())
-        for number, line in enumerate(lines, 1)
-        if (whole and line.strip() == first) or (not whole and line.lstrip().startswith(SKIPPED_PREFIXES))
-    ]
-    dropped = range(1, len(lines) + 1) if whole else [number for number, _ in left_out]
-    kept = [_blank(line) if number in dropped else line for number, line in enumerate(lines, 1)]
-    return "\n".join(kept) + "\n", left_out
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    magic = lines[first].strip() if lines else ""
+    if magic.startswith("%%") and magic.split()[0] not in ("%%time", "%%capture"):
+        return "\n".join(_blank(line) for line in lines) + "\n", [(first + 1, magic)]
+    left_out = []
+    while (number := _stumbles_at(lines)) is not None:
+        more, replacement = True, _blank(lines[number])
+        while more and number < len(lines):  # a command may go on after a backslash
+            more = lines[number].rstrip().endswith("\\")
+            left_out.append((number + 1, lines[number].strip()))
+            lines[number], replacement = replacement, ""
+            number += 1
+    return "\n".join(lines) + "\n", left_out
+
+
+def _stumbles_at(lines: list[str]) -> int | None:
+    """Return the index of the line at which parsing fails, when that line is one for IPython; else None."""
+    try:
+        ast.parse("\n".join(lines) + "\n")
+    except SyntaxError as error:
+        number = (error.lineno or 0) - 1
+        if 0 <= number < len(lines) and IPYTHON_LINE.match(lines[number]):
+            return number
+    return None
 
 
 def _blank(line: str) -> str:

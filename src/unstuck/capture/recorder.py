@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -60,6 +61,7 @@ class Recorder:
         self.log: list[Site] | None = None  # the sites of a checkpointed function in its first pass
         self.replayed: Iterator[Site] | None = None  # those sites while it is run again, within backward
         self._pending: list[tuple[Site | None, Passage | None, Callable[[int], None]]] = []
+        self._places: Counter[Hashable] = Counter()  # how many sites share a module, an operation and a line
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
 
@@ -104,9 +106,13 @@ class Recorder:
 
     # -- sites -----------------------------------------------------------------------------------------------------
 
-    def site(self, kind: Kind, op: str) -> Site:
-        """Return the site of the call that is being made, counting this passage of its place."""
-        site = self._replay(kind, op) or self._site(kind, op)
+    def site(self, kind: Kind, op: str, source: object = None) -> Site:
+        """Return the site of the call that is being made, counting this passage of its place.
+
+        `source` is the input of operations that have no parameters of their own: outside a module that is theirs alone,
+        the layer before them is part of their identity, so that a dropped layer shifts nobody's place.
+        """
+        site = self._replay(kind, op) or self._site(kind, op, self._layers_behind(source))
         if self.log is not None:
             self.log.append(site)
         self._passages[site.index] = Passage()
@@ -116,15 +122,22 @@ class Recorder:
         """Return the site that a call had in the first pass of a checkpointed function that is being run again."""
         return next((site for site in self.replayed or () if site.kind is kind and site.op == op), None)
 
-    def _site(self, kind: Kind, op: str) -> Site:
+    def _layers_behind(self, tensor: object) -> tuple[int, ...]:
+        """Return the sites right before `tensor`: what tells `gelu(block(x))` of one turn of a loop from the next."""
+        origin = self.origins.of(tensor)
+        return origin.sites if origin is not None and origin.direct else ()
+
+    def _site(self, kind: Kind, op: str, behind: tuple[int, ...]) -> Site:
         user = self.locator.frame(sys._getframe())
         here = self.modules.current
         line: Hashable = None if here.from_torch or user is None else (user.f_code.co_filename, user.f_lineno)
-        ordinal = here.ordinals.next((op, line))
-        key = (here.path, op, line, ordinal)
+        behind = () if here.from_torch else behind
+        place = (here.path, op, line)
+        key = (place, behind, here.ordinals.next((op, line, behind)))
         site = self.sites.get(key)
         if site is None:
-            site = self.sites.create(key, kind, op, here.path, location_of(user), ordinal, here.kind)
+            site = self.sites.create(key, kind, op, here.path, location_of(user), self._places[place], here.kind)
+            self._places[place] += 1
         return site
 
     def connect(self, site: Site, *inputs: Any) -> None:

@@ -188,6 +188,7 @@ class Session(TrainingLoop):
             self._patches.install()
             self._install_mode()
         else:
+            self._recorder.origins.clear()  # it holds on to parameters
             self._modules.remove()
             self._patches.remove()
             self._remove_mode()

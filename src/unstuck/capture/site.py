@@ -22,15 +22,18 @@ TRAINERS = frozenset(
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OUR_USER_CODE = os.path.join(_OURS, "lm") + os.sep
+_RUNNER = os.path.join(_OURS, "capture", "script.py")  # above it there are only our own callers
 _PURELIB = sysconfig.get_paths()["purelib"] + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
-USER, FRAMEWORK, INTERNAL = range(3)
+USER, FRAMEWORK, INTERNAL, OUTERMOST = range(4)
 
 
 def _origin_of(code: CodeType) -> int:
-    """Tell whose code this is: the user's, a training framework's, or torch's, Python's and our own."""
+    """Tell whose code this is: the user's, a training framework's, or torch's, Python's and ours (or the end)."""
     file = code.co_filename
+    if file == _RUNNER:
+        return OUTERMOST
     if file.startswith(("<frozen", _TORCH)):
         return INTERNAL
     if file.startswith(_OURS) and not file.startswith(_OUR_USER_CODE):
@@ -56,6 +59,8 @@ class Locator:
                 origin = self._origins[frame.f_code] = _origin_of(frame.f_code)
             if origin == USER:
                 return frame
+            if origin == OUTERMOST:
+                break
             if origin == FRAMEWORK and fallback is None:
                 fallback = frame
             frame = frame.f_back

@@ -66,7 +66,7 @@ class TestFires:
             Saturated,
             b.trace,
             at=site,
-            message="61 % of the outputs of tanh are saturated (|pre-activation| > 2.08); at most 20 % is healthy",
+            message="61 % of the outputs of tanh are saturated (|pre-activation| > 2.08); at most 25 % is healthy",
         )
         assert finding.measured == pytest.approx(61.0)
         assert (finding.threshold, finding.unit, finding.steps) == (MAX_SATURATED, "%", (0, 9))

@@ -1,0 +1,1 @@
+"""What unstuck costs and reaches, measured; each module prints a markdown table."""
