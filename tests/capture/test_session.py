@@ -222,6 +222,21 @@ class TestUndone:
                 assert len(alive) == 0
 
 
+    def test_no_local_variable_of_the_program_is_kept_alive(self):
+        def loop():
+            for _ in range(3):
+                w = torch.randn(4, 3).requires_grad_()
+                h = torch.tanh(X @ w)
+                seen.append((weakref.ref(w), weakref.ref(h)))
+                h.sum().backward()
+                del w, h
+                assert [ref() for pair in seen for ref in pair if ref() is not None] == []
+
+        seen = []
+        with Session():
+            loop()
+
+
 class TestOneSession:
     def test_nested_sessions_are_refused(self):
         with Session(), pytest.raises(SessionError, match="another unstuck session is running; end it first"):

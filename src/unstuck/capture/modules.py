@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
-from unstuck.capture.site import Ordinals
+from unstuck.capture.site import Ordinals, locals_of
 from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters, sharded, unwrapped
 
 
@@ -139,7 +139,7 @@ class ModuleTracker:
         """
         owner, frame = module, None if self._stack else sys._getframe()
         while frame is not None:
-            holder = frame.f_locals.get("self")
+            holder = locals_of(frame).get("self")
             if isinstance(holder, nn.Module) and holder is not owner and any(m is owner for m in holder.modules()):
                 owner = holder
             frame = frame.f_back

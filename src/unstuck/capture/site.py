@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sysconfig
 from collections import Counter
@@ -76,10 +77,23 @@ def location_of(frame: FrameType | None) -> Location | None:
     return Location(file, frame.f_lineno, code.co_qualname)
 
 
+def locals_of(frame: FrameType) -> dict[str, Any]:
+    """Return a copy of a frame's local variables, without leaving one behind.
+
+    Before Python 3.13 reading a function's `f_locals` leaves a snapshot in the frame that keeps every tensor in it
+    alive until the function returns (https://peps.python.org/pep-0667/).
+    """
+    scope = frame.f_locals
+    copy = dict(scope)
+    if type(scope) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        scope.clear()
+    return copy
+
+
 def variable_name(frame: FrameType | None, value: object) -> str:
     """Return the name under which the user's code holds `value` ("W1", "self.weight", "params[2]"), or ""."""
     while frame is not None:
-        scopes = [frame.f_locals] if frame.f_locals is frame.f_globals else [frame.f_locals, frame.f_globals]
+        scopes = [locals_of(frame), frame.f_globals]
         for scope in scopes:
             for name, held in _names_in(scope):
                 if held is value:
