@@ -291,6 +291,7 @@ def test_a_module_reused_in_a_step_is_one_site():
     trace = traced(lambda: F.cross_entropy(model(X), Y).backward())
     reused = next(site for site in trace.of_kind(Kind.WEIGHT_LAYER) if site.path == "parts.0")
     assert trace.summary(reused, Role.OUTPUT).count == 2 * 8 * 4
+    assert trace.scalar(reused, "calls") == 2
     assert len(trace.of_kind(Kind.WEIGHT_LAYER)) == 2
     assert len(trace.of_kind(Kind.ACTIVATION)) == 2  # two places in the source: two sites
 
@@ -543,3 +544,46 @@ def test_indices_and_masks_carry_no_edge():
     trace = traced(lambda: (table[(X @ w).argmax(1)] * (X @ w > 0).float().sum()).sum().backward())
     (embedding,) = trace.of_kind(Kind.EMBEDDING)
     assert trace.producers(embedding, direct=False) == []
+
+
+def test_attention_written_by_hand():
+    wq, wk, wv = (leaf(4, 4) for _ in range(3))
+
+    def step():
+        x = X[None]
+        q, k, v = x @ wq, x @ wk, x @ wv
+        weights = F.softmax(q @ k.transpose(-2, -1) / 2, dim=-1)
+        (weights @ v).sum().backward()
+
+    trace = traced(step)
+    q, k, v = trace.of_kind(Kind.WEIGHT_LAYER)
+    (softmax,) = trace.of_kind(Kind.SOFTMAX)
+    assert [site.variable for site in (q, k, v)] == ["wq", "wk", "wv"]
+    assert trace.producers(softmax, direct=False) == [q, k]
+    assert [site.kind for site in trace.consumers(v, direct=False)] == [Kind.LOSS]
+
+
+def test_bmm_and_mv_with_a_parameter():
+    w, u = leaf(2, 4, 3), leaf(3)
+    trace = traced(lambda: torch.bmm(X.reshape(2, 4, 4), w)[0].mv(u).sum().backward())
+    assert [(site.op, site.fan_in) for site in trace.of_kind(Kind.WEIGHT_LAYER)] == [("bmm", 4), ("mv", 3)]
+
+
+def test_frames_of_trainers_are_passed_over_but_are_the_last_resort(monkeypatch):
+    from unstuck.capture import site
+
+    def fake(name, package):
+        code = compile("def call(f):\n    return f()\n", f"{site._PURELIB}{package}/loop.py", "exec")
+        scope = {}
+        exec(code, scope)
+        return scope["call"]
+
+    trainer = fake("train", "lightning")
+    w = leaf(4, 3)
+    trace = traced(lambda: trainer(lambda: F.cross_entropy(X @ w, Y)).backward())
+    assert trace.of_kind(Kind.WEIGHT_LAYER)[0].location.file == __file__
+    monkeypatch.setattr(
+        site, "_origin_of", lambda code: site.FRAMEWORK if "lightning" in code.co_filename else site.INTERNAL
+    )
+    trace = traced(lambda: trainer(lambda: F.cross_entropy(X @ w, Y)).backward())
+    assert trace.of_kind(Kind.WEIGHT_LAYER)[0].location.file.endswith("lightning/loop.py")

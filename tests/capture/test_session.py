@@ -221,7 +221,6 @@ class TestUndone:
                 del loss
                 assert len(alive) == 0
 
-
     def test_no_local_variable_of_the_program_is_kept_alive(self):
         def loop():
             for _ in range(3):

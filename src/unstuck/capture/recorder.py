@@ -61,6 +61,7 @@ class Recorder:
         self.log: list[Site] | None = None  # the sites of a checkpointed function in its first pass
         self.replayed: Iterator[Site] | None = None  # those sites while it is run again, within backward
         self._pending: list[tuple[Site | None, Passage | None, Callable[[int], None]]] = []
+        self._calls: Counter[int] = Counter()  # of each site in the pass under way
         self._places: Counter[Hashable] = Counter()  # how many sites share a module, an operation and a line
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
@@ -77,6 +78,7 @@ class Recorder:
         """Start recording another forward pass of the same step (accumulated gradients)."""
         self._pending.clear()
         self._passages.clear()
+        self._calls.clear()
         self.origins.clear()
         self.modules.new_step()
         self.in_backward = False
@@ -89,6 +91,9 @@ class Recorder:
 
     def commit(self, step: int) -> None:
         """Enter what the forward pass gave into the trace: its backward pass is over."""
+        for index, calls in self._calls.items():
+            if calls > 1:
+                self.trace.add_scalar(step, index, "calls", calls)
         now = {site.index for site, passage, _ in self._pending if site and passage and passage.fired}
         self._reached |= now
         losses = any(self.trace.sites[index].kind is Kind.LOSS for index in now)
@@ -116,6 +121,7 @@ class Recorder:
         if self.log is not None:
             self.log.append(site)
         self._passages[site.index] = Passage()
+        self._calls[site.index] += 1
         return site
 
     def _replay(self, kind: Kind, op: str) -> Site | None:

@@ -102,7 +102,12 @@ def _fix(fix: AppliedFix) -> dict[str, Any]:
 
 
 def _site(trace: Trace, site: Site) -> dict[str, Any]:
+    calls = [count for _, count in trace.scalars(site, "calls")]
     entry: dict[str, Any] = {
+        "index": site.index,
+        "calls": int(max(calls, default=1)),
+        "feeds": [consumer.index for consumer in trace.consumers(site)],
+        "feeds_indirectly": [consumer.index for consumer in trace.consumers(site, direct=False)],
         "label": site.label,
         "kind": str(site.kind),
         "op": site.op,
