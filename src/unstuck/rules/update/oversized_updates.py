@@ -27,8 +27,8 @@ class OversizedUpdates(Rule):
     ## What it does
     Divides the root mean square of each weight matrix's update by that of its values, and fires when the median over
     the sampled steps from step 20 on is above 0.03 (0.1 for an output layer, which starts small and learns fastest).
-    Weights much smaller than 1 / √fan_in, such as those that start at
-    zero, are measured against a third of that instead. Above 0.3 the finding is an error.
+    Weights much smaller than 1 / √fan_in, such as those that start at zero, are measured against a third of that
+    instead. Above 0.3 the finding is an error.
 
     ## Why is this bad
     The gradient describes the loss near the present weights. A change of several percent leaves that neighbourhood:
