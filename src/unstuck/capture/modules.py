@@ -37,8 +37,7 @@ def _passes_through(module: nn.Module) -> bool:
     if kind.__module__.startswith("torch.nn.utils."):
         return True
     held = [*module._parameters.values(), *module._buffers.values(), *module._modules.values()]
-    empty = all(value is None for value in held)
-    return empty and kind.__module__.startswith("torch.nn.")
+    return all(value is None for value in held)
 
 
 class ModuleTracker:
