@@ -169,6 +169,13 @@ def test_loss_call_and_baseline():
     assert trace.objective[0] == pytest.approx(call.value)
 
 
+def test_a_summed_loss_is_recorded_per_term():
+    w = leaf(4, 3)
+    (call,) = traced(lambda: F.cross_entropy(X @ w, Y, reduction="sum").backward()).loss_at_start()
+    assert call.value == pytest.approx(F.cross_entropy(X @ w, Y).item())
+    assert call.baseline == pytest.approx(math.log(3))
+
+
 def test_hand_written_loss_on_log_softmax():
     w = leaf(4, 3)
     trace = traced(lambda: (-F.log_softmax(X @ w, -1)[range(8), Y].mean()).backward())

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unstuck.capture.functions import ACTIVATION_OPS, RESPONSIVE_SHARE, UNINFORMATIVE, activation, baseline
+from unstuck.capture.functions import ACTIVATION_OPS, RESPONSIVE_SHARE, UNINFORMATIVE, activation, baseline, terms
 
 CALLS = {
     "tanh": torch.tanh,
@@ -143,3 +143,17 @@ class TestBaseline:
 
     def test_every_known_loss_is_torchs(self):
         assert all(hasattr(F, op) for op in UNINFORMATIVE)
+
+
+class TestTerms:
+    def test_a_mean_has_one(self):
+        assert terms("cross_entropy", (LOGITS, CLASSES), {}) == 1
+        assert terms("cross_entropy", (LOGITS, CLASSES), {"reduction": "mean"}) == 1
+
+    def test_a_sum_counts_what_is_not_ignored(self):
+        assert terms("cross_entropy", (LOGITS, CLASSES), {"reduction": "sum"}) == 6
+        assert terms("cross_entropy", (LOGITS, CLASSES), {"reduction": "sum", "ignore_index": 0}) == 4
+
+    def test_a_sum_over_elements(self):
+        assert terms("mse_loss", (LOGITS, LOGITS), {"reduction": "sum"}) == 30
+        assert terms("cross_entropy", (LOGITS, LOGITS.softmax(1)), {"reduction": "sum"}) == 6

@@ -156,6 +156,7 @@ class TestNonFinite:
     def test_becomes_null(self):
         b = TraceBuilder(range(2))
         b.loss(value=math.nan, baseline=math.inf)
+        b.trace.objective[0] = math.nan
         b.layer("fc", output=np.full((2, 2), np.nan))
         made = parsed(report(finding(evidence=(Evidence("ratio", -math.inf),)), trace=b.trace))
         assert made["loss"]["at_start"] is None
@@ -166,12 +167,14 @@ class TestNonFinite:
     def test_only_in_the_text_not_in_the_dict(self):
         b = TraceBuilder(range(1))
         b.loss(value=math.inf)
+        b.trace.objective[0] = math.inf
         assert as_dict(report(trace=b.trace))["loss"]["at_start"] == math.inf
 
 
 def test_the_text_shows_the_same_numbers():
     b = TraceBuilder(range(10))
     b.loss(value=27.88164, baseline=3.29584)
+    b.trace.objective[0] = 27.88164
     made = report(finding(measured=0.6), fixes=(fix(),), trace=b.trace)
     data, text = parsed(made), made.render("text")
     loss, (root,), (mended,) = data["loss"], [c["root"] for c in data["causes"]], data["fixes"]

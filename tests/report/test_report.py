@@ -79,7 +79,14 @@ class TestLosses:
     def test_the_loss_call_of_step_0_and_its_baseline(self):
         b = TraceBuilder(range(3))
         b.loss(value=27.88, baseline=3.2958)
+        b.trace.objective[0] = 27.88
         assert starting_loss(b.trace) == (27.88, 3.2958)
+
+    def test_the_objective_where_the_loss_call_is_but_a_part_of_it(self):
+        b = TraceBuilder(range(3))
+        b.loss(value=2.3, baseline=2.2)
+        b.trace.objective[0] = 9.0
+        assert starting_loss(b.trace) == (9.0, None)
 
     def test_else_the_tensor_of_backward(self):
         assert starting_loss(TraceBuilder(range(3)).trace) == (1.0, None)

@@ -150,7 +150,7 @@ class TestRun:
     def test_losses_sampling_and_time(self):
         b = TraceBuilder(range(10))
         b.loss(value=27.88164, baseline=3.29584)
-        b.trace.objective.update(dict.fromkeys(range(400), 2.5))
+        b.trace.objective.update({**dict.fromkeys(range(400), 2.5), 0: 27.88164})
         made = report(trace=b.trace, steps=1400, seconds=12.34, watching_seconds=0.56)
         assert lines(made)[-1] == (
             "loss 27.8816 at step 0 (baseline 3.2958); 2.5000 over the last 100 steps; "

@@ -223,3 +223,15 @@ def baseline(op: str, loss: Loss, args: tuple[Any, ...], kwargs: Mapping[str, An
         rest = {name: value for name, value in kwargs.items() if name != "input"}
         value = loss(flat, *args[1:], **rest)
         return float(value.mean())
+
+
+def terms(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Return how many terms a loss call sums: 1 unless it is told to sum; ignored targets are not counted."""
+    predictions = args[0] if args else kwargs.get("input")
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    if kwargs.get("reduction") != "sum" or not isinstance(target, Tensor) or not isinstance(predictions, Tensor):
+        return 1
+    if op in ("cross_entropy", "nll_loss") and not target.is_floating_point():
+        return max(1, int((target != kwargs.get("ignore_index", -100)).sum()))
+    classes = predictions.shape[1] if op == "cross_entropy" and predictions.dim() > 1 else 1
+    return max(1, target.numel() // classes)

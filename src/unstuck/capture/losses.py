@@ -30,9 +30,11 @@ def before_loss(recorder: Recorder, call: TorchCall) -> TorchCall | None:
 
     def loss(predictions: Tensor) -> Tensor:
         other = call.with_input(predictions)
-        return torch.as_tensor(other.func(*other.args, **other.kwargs))
+        return torch.as_tensor(other.func(*other.args, **other.kwargs)) / terms
 
+    terms = functions.terms(call.op, call.args, call.kwargs)
     baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
+    baseline = None if baseline is None else baseline / terms
     changed = recorder.intervention.before_loss(recorder.trace, handed, loss, baseline)
     return None if changed is None else call.with_input(changed)
 
@@ -42,8 +44,10 @@ def after_loss(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     site, recorder.running = recorder.running, None
     if site is None or not isinstance(out, Tensor):
         return False
-    value = float(out.detach().double().mean())
+    terms = functions.terms(call.op, call.args, call.kwargs)  # a sum is judged by its mean
+    value = float(out.detach().double().mean()) / terms
     baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
+    baseline = None if baseline is None else baseline / terms
     recorder.watch_gradient(site, out, record=False)
     recorder.later(lambda step: recorder.trace.loss_calls.append(LossCall(step, site.index, value, baseline)), site)
     recorder.origins.set(out, Origin((site.index,)))

@@ -125,10 +125,16 @@ class Report:
 
 
 def starting_loss(trace: Trace) -> tuple[float | None, float | None]:
-    """Return (loss at step 0, its baseline): of the loss call if one was seen, else of the tensor backward had."""
+    """Return (objective at step 0, its baseline).
+
+    The baseline is that of the loss call, and is known only where that call alone makes up the objective: with a
+    penalty, a sum or several losses the two are not of one kind.
+    """
+    objective = trace.objective.get(0)
     for call in trace.loss_at_start():
-        return call.value, call.baseline
-    return trace.objective.get(0), None
+        if objective is None or math.isclose(call.value, objective, rel_tol=1e-3):
+            return call.value, call.baseline
+    return objective, None
 
 
 def recent_loss(trace: Trace, window: int = 100) -> float | None:

@@ -50,7 +50,7 @@ class Signal(Enum):
 
 @dataclass(frozen=True)
 class LossCall:
-    """A loss call at one step: its value and its baseline, in nats for likelihoods; baseline None where unknown."""
+    """A loss call at one step: value and baseline per term, in nats for likelihoods; baseline None where unknown."""
 
     step: int
     site: int
