@@ -140,7 +140,7 @@ RECURRENT_OPS = frozenset(
 DROPOUT_OPS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
 )
-SOFTMAX_OPS = frozenset({"softmax", "log_softmax"})
+SOFTMAX_OPS = frozenset({"softmax", "log_softmax", "softmin"})
 
 # Operations that only rearrange, cast or copy: what follows them follows what came before.
 TRANSPARENT_OPS = frozenset(
