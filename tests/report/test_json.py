@@ -41,6 +41,8 @@ def test_a_healthy_run():
         "exit_code": 0,
         "stopped_by_step_limit": False,
         "backward_calls": 10,
+        "optimizer_steps": 0,
+        "skipped_updates": 0,
         "weights_loaded": False,
         "internal_error": None,
     }
@@ -192,3 +194,11 @@ def test_strings_of_any_script_survive():
 
 def test_it_ends_in_one_newline():
     assert report().render("json").endswith("}\n")
+
+
+def test_skipped_updates_are_in_both_renderings():
+    b = TraceBuilder(range(10))
+    b.trace.facts.skipped_updates = 3
+    made = report(trace=b.trace)
+    assert parsed(made)["run"]["skipped_updates"] == 3
+    assert "3 updates skipped by GradScaler" in made.render("text")

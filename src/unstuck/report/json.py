@@ -40,6 +40,8 @@ def as_dict(report: Report) -> dict[str, Any]:
             "exit_code": run.exit_code,
             "stopped_by_step_limit": run.stopped,
             "backward_calls": trace.facts.backward_calls,
+            "optimizer_steps": trace.facts.optimizer_steps,
+            "skipped_updates": trace.facts.skipped_updates,
             "weights_loaded": trace.facts.weights_loaded,
             "internal_error": trace.facts.internal_error,
         },

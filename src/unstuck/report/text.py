@@ -155,6 +155,8 @@ def _print_run(console: Console, report: Report) -> None:
         parts.append(f"{recent:.4f} over the last {min(100, len(trace.objective))} steps")
     if not run.probe:
         parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
+    if trace.facts.skipped_updates:
+        parts.append(f"{trace.facts.skipped_updates} updates skipped by GradScaler")
     if run.seconds:
         parts.append(f"watching took {run.watching_seconds:.1f} s of {run.seconds:.1f} s")
     console.print(Text("\n" + "; ".join(parts), "dim"), soft_wrap=True)
