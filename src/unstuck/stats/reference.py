@@ -71,7 +71,7 @@ def _of_rows(rows: Tensor, finite: Tensor, interval: tuple[float, float] | None,
 
 
 def _histogram(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Count finite `values` (1-D, float64) into the sign × eighth-octave bins."""
+    """Count finite `values` (1-D, float64) into the bins."""
     values = values[values != 0]
     edges = _EDGES.to(values.device)
     bins = torch.bucketize(values.abs(), edges, right=True) + (values > 0) * BINS
