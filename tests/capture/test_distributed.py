@@ -190,7 +190,6 @@ class TestTwoProcesses:
             assert seen["outputs"] == {
                 "inner linear": 16 * 8,
                 "norm layer_norm": 16 * 8,
-                " tanh": 16 * 8,
                 "outer linear": 16 * 3,
             }
             assert seen["output_gradients"] == ["linear", "layer_norm", "tanh", "linear"]

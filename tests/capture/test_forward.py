@@ -104,7 +104,6 @@ def test_every_form_of_an_activation_is_measured_before_it_runs(form):
     assert summary.std == pytest.approx(pre.std(correction=0).item())
     assert summary.outside == (pre.abs() > 2.0845).sum().item()
     assert summary.units.outside.tolist() == (pre.abs() > 2.0845).sum(0).tolist()
-    assert trace.summary(site, Role.OUTPUT).std == pytest.approx(pre.tanh().std(correction=0).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("form", [F.relu, F.relu_, torch.relu, torch.relu_, nn.ReLU(), nn.ReLU(inplace=True)])

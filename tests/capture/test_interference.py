@@ -136,4 +136,4 @@ def test_memory_in_tensors_is_flat_over_a_thousand_steps(every):
             if step in (200, 999):
                 sizes.append(live_tensor_bytes())
     assert sizes[1] <= 1.01 * sizes[0]
-    assert session.trace._bytes <= 64 << 20
+    assert session.trace.nbytes <= 64 << 20

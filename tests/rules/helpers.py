@@ -154,3 +154,10 @@ def check_fires(
 def check_lacks(rule: type[Rule], trace: Trace, what: str) -> None:
     """The rule says that it cannot judge, and what it would need."""
     assert rule().lacking(trace) == what
+
+
+def forget(trace: Trace, site: Site, role: Role, step: int | None = None) -> None:
+    """Make as if a site had not been measured in a role, at one step or at all."""
+    series = trace._series(site, role)
+    for known in [*series] if step is None else [step]:
+        del series[known]

@@ -11,9 +11,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import NOWHERE, Origin
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.repairs import handover
-from unstuck.capture.wrappers import local
-from unstuck.stats import summarise
-from unstuck.trace import Kind, Role
+from unstuck.trace import Kind
 
 
 def before_activation(recorder: Recorder, call: TorchCall) -> TorchCall | None:
@@ -35,7 +33,7 @@ def before_activation(recorder: Recorder, call: TorchCall) -> TorchCall | None:
         changed = recorder.intervention.before_activation(recorder.trace, handed, function)
     seen = value if changed is None else changed
     unit_dim = (origin or NOWHERE).unit_dim
-    recorder.record(site, Role.INPUT, summarise(local(seen), unit_dim=unit_dim, interval=function.interval))
+    recorder.measure_input(site, seen, unit_dim, origin)
     return None if changed is None else call.with_input(changed)
 
 
@@ -45,6 +43,6 @@ def after_activation(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     if site is None or not isinstance(out, Tensor):
         return False
     unit_dim = (recorder.origins.of(call.input) or NOWHERE).unit_dim
-    recorder.watch_output(site, out)
+    recorder.watch_gradient(site, out)
     recorder.origins.set(out, Origin((site.index,), unit_dim=unit_dim))
     return True

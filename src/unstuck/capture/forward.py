@@ -49,6 +49,10 @@ INERT = frozenset(
 )
 
 
+READING = INERT - {"zero_", "fill_", "normal_", "uniform_", "__set__"}
+"""What does not change a tensor's elements: after anything else a tensor may no longer be what it was."""
+
+
 def _table(*rows: tuple[Any, Any]) -> dict[str, Any]:
     return {op: handler for ops, handler in rows for op in ops}
 
@@ -104,6 +108,8 @@ class CaptureMode(SwitchedMode):
         """Run the call, looking at it before and after."""
         kwargs = kwargs or {}
         name = op_name(func)
+        if self.recorder.queue.waiting and name not in READING and plain_op(name) not in functions.ACTIVATION_OPS:
+            self.guard(self.recorder.queue.settle)
         if not self.active or name in INERT or not (torch.is_grad_enabled() or self.recorder.log is not None):
             return func(*args, **kwargs)
         if _transformed():

@@ -15,18 +15,9 @@ from unstuck.capture.graph import Origins
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.site import Locator, SiteRegistry, variable_name
 from unstuck.capture.wrappers import local
-from unstuck.stats import summarise
+from unstuck.stats.queue import MAX_SAMPLE, Sample, SummaryQueue
 from unstuck.stats.reference import identical_units
 from unstuck.trace import Kind, Role, Site, Trace
-
-MAX_SAMPLE = 1 << 20  # elements of a parameter that are kept to measure its update; a strided sample beyond
-
-
-def strided_sample(parameter: Tensor) -> Tensor:
-    """Return at most 2^20 elements of a parameter (of this process's shard), evenly spread, copied, as (elements,)."""
-    flat = local(parameter).detach().reshape(-1)
-    stride = -(-flat.numel() // MAX_SAMPLE) if flat.numel() else 1
-    return flat[::stride].clone()
 
 
 class Parameters:
@@ -43,7 +34,8 @@ class Parameters:
         self._use_counts: Counter[int] = Counter()
         self._unused = itertools.count()
         self._optimizers: dict[int, int] = {}  # parameter site -> the optimizer (its id) that updates it
-        self._snapshots: dict[int, Tensor] = {}
+        self._snapshots: dict[int, Sample] = {}
+        self._queue = SummaryQueue()
         self.used: set[int] = set()
 
     # -- identity --------------------------------------------------------------------------------------------------
@@ -136,6 +128,7 @@ class Parameters:
 
         `given` holds gradients, by the parameter's id, that were returned instead of accumulated in `.grad`.
         """
+        keys, tickets = [], []
         for index, parameter in self._due(optimizer):
             gradient = parameter.grad if given is None else given.get(id(parameter))
             gradient = None if gradient is None else local(gradient)
@@ -144,24 +137,38 @@ class Parameters:
             if gradient is None or gradient.layout is not torch.strided:
                 continue
             gradient = gradient if scale == 1.0 else gradient.detach() / scale
-            self._trace.replace(step, index, Role.GRADIENT, summarise(gradient))
+            keys.append((index, Role.GRADIENT))
+            tickets.append(self._queue.borrow(gradient))
             if step == 0:
                 self._count_identical(index, "identical_gradient_units", gradient)
+        self._enter(step, keys, tickets)
 
     def snapshot(self, step: int, optimizer: int | None = None) -> None:
         """Record the value of each known parameter before its update and keep a sample to measure the update by."""
+        keys, tickets = [], []
         for index, parameter in self._due(optimizer):
-            self._trace.replace(step, index, Role.VALUE, summarise(local(parameter)))
-            self._snapshots[index] = strided_sample(parameter)
+            own = local(parameter)
+            keys.append((index, Role.VALUE))
+            tickets.append(self._queue.borrow(own))
+            self._snapshots[index] = Sample(own)
+            self._trace.sites[index].update_stride = -(-own.numel() // MAX_SAMPLE) or 1
             if step == 0:
-                self._count_identical(index, "identical_units", local(parameter))
+                self._count_identical(index, "identical_units", own)
+        self._enter(step, keys, tickets)
 
     def measure_updates(self, step: int) -> None:
         """Record the update of each parameter since its snapshot."""
+        keys, tickets = [], []
         for index, before in self._snapshots.items():
             parameter = self.live(index)
             if parameter is not None:
-                self._trace.replace(step, index, Role.UPDATE, summarise(strided_sample(parameter) - before))
+                keys.append((index, Role.UPDATE))
+                tickets.append(self._queue.difference(local(parameter), before))
+        self._enter(step, keys, tickets)
+
+    def _enter(self, step: int, keys: list[tuple[int, Role]], tickets: list[int]) -> None:
+        if tickets:
+            self._trace.add_table(step, keys, *self._queue.take(tickets), replace=True)
 
     def forget_snapshots(self) -> None:
         """Let the kept values go: no update can follow any more."""
@@ -178,7 +185,7 @@ class Parameters:
             return None
         for index, before in self._snapshots.items():
             parameter = self.live(index)
-            if parameter is None or not torch.equal(strided_sample(parameter), before):
+            if parameter is None or before.differs(local(parameter)):
                 return True
         return False
 

@@ -17,17 +17,19 @@ from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.parameters import Parameters
 from unstuck.capture.site import Locator, SiteRegistry, location_of
 from unstuck.capture.wrappers import local, several_processes
-from unstuck.stats import summarise
-from unstuck.stats.summary import TensorSummary
+from unstuck.stats.queue import SummaryQueue
 from unstuck.trace import Edge, Kind, Role, Site, Trace
 
 
 class Passage:
     """One call of a site in the pass under way; `fired` once backward has brought a gradient to its output."""
 
+    __slots__ = ("fired", "hooked", "output")
+
     def __init__(self) -> None:
         self.hooked = False
         self.fired = False
+        self.output: tuple[int, weakref.ref[Tensor]] | None = None  # the queue's ticket for it, and the tensor
 
 
 class Recorder:
@@ -60,7 +62,9 @@ class Recorder:
         self.loss_scale = 1.0  # by which AMP has multiplied the loss, and so all gradients of this backward pass
         self.log: list[Site] | None = None  # the sites of a checkpointed function in its first pass
         self.replayed: Iterator[Site] | None = None  # those sites while it is run again, within backward
-        self._pending: list[tuple[Site | None, Passage | None, Callable[[int], None]]] = []
+        self.queue = SummaryQueue()
+        self._measured: list[tuple[int, Site, Role, Passage | None]] = []  # tickets of the queue
+        self._later: list[tuple[Callable[[int], None], Site | None, Passage | None]] = []
         self._calls: Counter[int] = Counter()  # of each site in the pass under way
         self._places: Counter[Hashable] = Counter()  # how many sites share a module, an operation and a line
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
@@ -76,7 +80,9 @@ class Recorder:
 
     def new_pass(self) -> None:
         """Start recording another forward pass of the same step (accumulated gradients)."""
-        self._pending.clear()
+        self.queue.clear()
+        self._measured.clear()
+        self._later.clear()
         self._passages.clear()
         self._calls.clear()
         self.origins.clear()
@@ -94,20 +100,31 @@ class Recorder:
         for index, calls in self._calls.items():
             if calls > 1:
                 self.trace.add_scalar(step, index, "calls", calls)
-        now = {site.index for site, passage, _ in self._pending if site and passage and passage.fired}
+        passed = [(site, passage) for _, site, _, passage in self._measured if passage is not None]
+        now = {site.index for site, passage in passed if passage.fired}
+        now |= {site.index for _, site, passage in self._later if site and passage and passage.fired}
         self._reached |= now
         losses = any(self.trace.sites[index].kind is Kind.LOSS for index in now)
-        for site, passage, write in self._pending:
+
+        def counts(site: Site | None, passage: Passage | None) -> bool:
             missed = passage is not None and passage.hooked and not passage.fired
             elsewhere = site is not None and (site.index in self._reached or (losses and site.kind is Kind.LOSS))
-            if not (missed and elsewhere):
+            return not (missed and elsewhere)
+
+        for write, site, passage in self._later:
+            if counts(site, passage):
                 write(step)
-        self._pending.clear()
+        kept = [(ticket, (site.index, role)) for ticket, site, role, passage in self._measured if counts(site, passage)]
+        table, rows = self.queue.take([ticket for ticket, _ in kept])
+        known = [(row, key) for row, (_, key) in zip(rows, kept, strict=True) if row >= 0]
+        self.trace.add_table(step, [key for _, key in known], table, [row for row, _ in known])
+        self._measured.clear()
+        self._later.clear()
 
     def later(self, write: Callable[[int], None], site: Site | None = None) -> None:
         """Run `write(step)` when the pass's backward has ended; it tells of the latest call of `site`."""
         if self.replayed is None:
-            self._pending.append((site, self._passages.get(site.index) if site else None, write))
+            self._later.append((write, site, self._passages.get(site.index) if site else None))
 
     # -- sites -----------------------------------------------------------------------------------------------------
 
@@ -153,15 +170,39 @@ class Recorder:
             if origin is not None:
                 self.trace.edges.update(Edge(p, site.index, origin.direct) for p in origin.sites if p != site.index)
 
-    def record(self, site: Site, role: Role, summary: TensorSummary) -> None:
-        """Enter a summary when the pass's backward has ended."""
-        self.later(lambda step: self.trace.add(step, site.index, role, summary), site)
+    def measure_input(self, site: Site, x: Tensor, unit_dim: int, before: Origin | None) -> None:
+        """Record the pre-activation `x` of an activation function; `before` tells what made it.
+
+        The output of the layer right before is the same tensor, and is summarised once for both.
+        """
+        if self.replayed is not None:
+            return
+        ticket = self._output_ticket(x, before)
+        seen = local(x)
+        if ticket is None or not self.queue.refine(ticket, seen, unit_dim, site.interval):
+            self.queue.settle()
+            ticket = self.queue.add(seen, unit_dim=unit_dim, interval=site.interval)
+        self._measured.append((ticket, site, Role.INPUT, self._passages.get(site.index)))
+
+    def _output_ticket(self, x: Tensor, origin: Origin | None) -> int | None:
+        if origin is None or not origin.direct or len(origin.sites) != 1:
+            return None
+        passage = self._passages.get(origin.sites[0])
+        output = passage.output if passage is not None else None
+        if output is None or output[1]() is not x:
+            return None
+        return output[0]
 
     def watch_output(self, site: Site, out: Tensor) -> None:
         """Record an output, and its gradient when backward brings one."""
         if not out.is_floating_point():
             return
-        self.record(site, Role.OUTPUT, summarise(local(out)))
+        passage = self._passages.get(site.index)
+        if self.replayed is None:
+            ticket = self.queue.add(local(out), defer=True)
+            self._measured.append((ticket, site, Role.OUTPUT, passage))
+            if passage is not None:
+                passage.output = ticket, weakref.ref(out)
         self.watch_gradient(site, out)
 
     def watch_gradient(self, site: Site, out: Tensor, *, record: bool = True) -> None:
@@ -180,7 +221,7 @@ class Recorder:
         passage.fired = True
         if grad is not None:
             unscaled = grad if self.loss_scale == 1.0 else grad.detach() / self.loss_scale
-            self.trace.add(self.step, site.index, Role.OUTPUT_GRADIENT, summarise(unscaled))
+            self._measured.append((self.queue.add(local(unscaled)), site, Role.OUTPUT_GRADIENT, None))
 
     # -- repeatable calls ------------------------------------------------------------------------------------------
 

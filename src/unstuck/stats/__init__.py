@@ -7,7 +7,7 @@ from torch import Tensor
 from unstuck.stats import reference
 from unstuck.stats.summary import TensorSummary
 
-__all__ = ["summarise"]
+__all__ = ["load", "summarise"]
 
 
 def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None) -> TensorSummary:
@@ -18,3 +18,10 @@ def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, 
         if x.dtype in cpu.SUPPORTED:
             return cpu.summarise(x, unit_dim=unit_dim, interval=interval)
     return reference.summarise(x, unit_dim=unit_dim, interval=interval)
+
+
+def load() -> None:
+    """Load numba and the compiled passes, so that the first summary does not have to wait for them."""
+    from unstuck.stats import cpu
+
+    cpu.load()

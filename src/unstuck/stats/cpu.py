@@ -1,236 +1,220 @@
-"""Summaries of CPU tensors in one pass, compiled by numba (https://numba.readthedocs.io) and cached on disk.
+"""Summaries of CPU tensors in one pass, compiled by numba and cached on disk.
 
-A tensor is read as (outer, unit, inner): features-last is (rows, features, 1), channels-first (batch, channels,
-positions). Any dense tensor is read where it lies, by ordering its dimensions as they stand in memory; any other is
-copied once. bfloat16 and float16 are decoded to float32 block by block, in cache. Sums run in float64.
-The results equal those of `reference.py`: counts, extremes and histogram exactly, sums to rounding.
+A tensor is read as (outer, unit, inner); any dense tensor where it lies, any other is copied once (`COPIED` counts).
+bfloat16 and float16 are decoded to float32 chunk by chunk. Sums run in float64. The results equal those of
+`reference.py`: counts, extremes and histogram exactly, sums to rounding. Many tensors make one call, and many elements
+are shared out among as many threads as torch has (`torch.get_num_threads`).
 """
 
 from __future__ import annotations
 
 import math
+import os
+from array import array
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstuck.stats.summary import BINS, BINS_PER_OCTAVE, OCTAVES, WITHIN_OCTAVE, TensorSummary, UnitSummary
+from unstuck.stats import passes
+from unstuck.stats.layout import Shape, laid_out
+from unstuck.stats.summary import BINS, TensorSummary
+from unstuck.stats.table import SummaryTable
 
 Array = npt.NDArray[Any]
+Interval = tuple[float, float] | None
 
-PARALLEL_FROM = 1 << 18  # elements; below it, starting threads costs more than it gains
-BLOCK = 4096  # elements decoded at a time
-COPIES = 4  # of the histogram, so that neighbouring equal values do not wait for one another
-STRIDE = 2 * BINS + 4  # one copy of the histogram; the last places take what belongs in no bin
-NOWHERE = 2 * BINS
+PARALLEL_FROM = 1 << 18  # elements; below it, waking a thread costs more than it gains
+LONGEST = 1 << 30  # elements read at a time: the counters have 32 bits
 COPIED: list[int] = []
 """Sizes, in elements, of the tensors that had to be copied because they were not dense."""
-SUPPORTED = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
 
-def _tables(mantissa_bits: int) -> tuple[Array, Array]:
-    """Return, for the top 8 mantissa bits, the bin they begin in; and the mantissa at which each bin of [1, 2) ends.
+class _Kind(NamedTuple):
+    """A dtype: the numpy types to read and to compute in, and the bytes of an element."""
 
-    A value is at or above an edge when its mantissa is at or above the edge's, rounded up to the type's precision.
+    read: Any
+    compute: Any
+    itemsize: int
+
+
+SUPPORTED = {
+    torch.float32: _Kind(np.float32, np.float32, 4),
+    torch.float64: _Kind(np.float64, np.float64, 8),
+    torch.bfloat16: _Kind(np.uint16, np.float32, 2),
+    torch.float16: _Kind(np.int16, np.float32, 2),
+}
+
+
+def summarise(x: Tensor, *, unit_dim: int | None = None, interval: Interval = None) -> TensorSummary:
+    """Summarise a CPU tensor of a dtype in `SUPPORTED`; arguments and result as `reference.summarise`.
+
+    Raises KeyError for another dtype.
     """
-    scale = 2.0**mantissa_bits
-    ends = np.array([math.ceil((edge - 1.0) * scale) for edge in [*WITHIN_OCTAVE[1:], 2.0]], dtype=np.int64)
-    begins = np.arange(256, dtype=np.int64) << (mantissa_bits - 8)
-    return np.searchsorted(ends, begins, side="right").astype(np.int64), ends
+    jobs = Jobs(x.dtype)
+    address, shape, keep = layout_of(x, unit_dim)
+    jobs.add(address, shape, interval, with_units=unit_dim is not None and x.dim() > 0)
+    table = jobs.summaries()
+    del keep
+    return table.summary(0)
 
 
-CELLS32, ENDS32 = _tables(23)
-CELLS64, ENDS64 = _tables(52)
-
-_jit = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-
-
-@_jit
-def _count32(bits: Array, begin: int, end: int, histogram: Array) -> None:
-    for i in range(begin, end):
-        b = bits[i]
-        a = b & 0x7FFFFFFF
-        exponent = a >> 23
-        mantissa = a & 0x7FFFFF
-        start = CELLS32[mantissa >> 15]
-        cell = start + (mantissa >= ENDS32[start])
-        place = min(max(1 + (exponent - 127 + OCTAVES) * BINS_PER_OCTAVE + cell, 0), BINS - 1)
-        place += BINS if b >= 0 else 0
-        if a == 0 or exponent == 255:
-            place = NOWHERE
-        histogram[(i % COPIES) * STRIDE + place] += 1
+def layout_of(x: Tensor, unit_dim: int | None) -> tuple[int, Shape, Tensor]:
+    """Return where the elements of a CPU tensor lie, how to read them, and the tensor that owns the memory."""
+    if x.is_contiguous() and not x.is_neg():
+        if unit_dim is None or not x.dim():
+            return x.data_ptr(), (1, 1, x.numel()), x
+        sizes = x.shape
+        at = range(len(sizes))[unit_dim]
+        return x.data_ptr(), (math.prod(sizes[:at]), sizes[at], math.prod(sizes[at + 1 :])), x
+    flat, shape, copied = laid_out(x, unit_dim)
+    if copied:
+        COPIED.append(x.numel())
+    return flat.data_ptr(), shape, flat
 
 
-@_jit
-def _count64(bits: Array, begin: int, end: int, histogram: Array) -> None:
-    for i in range(begin, end):
-        b = bits[i]
-        a = b & 0x7FFFFFFFFFFFFFFF
-        exponent = a >> 52
-        mantissa = a & 0xFFFFFFFFFFFFF
-        start = CELLS64[mantissa >> 44]
-        cell = start + (mantissa >= ENDS64[start])
-        place = min(max(1 + (exponent - 1023 + OCTAVES) * BINS_PER_OCTAVE + cell, 0), BINS - 1)
-        place += BINS if b >= 0 else 0
-        if a == 0 or exponent == 2047:
-            place = NOWHERE
-        histogram[(i % COPIES) * STRIDE + place] += 1
+class Jobs:
+    """Tensors of one dtype to be summarised by one call; their memory must stay as it is until then.
 
+    Raises KeyError for a dtype that is not in `SUPPORTED`.
+    """
 
-@_jit
-def _add_row(
-    values: Array, begin: int, units: int, first: int, lower: float, upper: float, sums: Array, counts: Array
-) -> None:
-    """Add `units` neighbouring values, one of each unit from `first` on."""
-    for k in range(units):
-        x = np.float64(values[begin + k])
-        u = first + k
-        finite = abs(x) < np.inf
-        y = x if finite else 0.0
-        sums[0, u] += y
-        sums[1, u] += y * y
-        sums[2, u] = min(sums[2, u], x if finite else np.inf)
-        sums[3, u] = max(sums[3, u], x if finite else -np.inf)
-        counts[0, u] += x == 0.0
-        counts[1, u] += finite & ((x < lower) | (x > upper))
-        counts[2, u] += not finite
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.kind = SUPPORTED[dtype]
+        self._rows = array("q")
+        self._limits = array("d")
+        self._with_units: list[bool] = []
+        self._elements = 0
 
+    def __len__(self) -> int:
+        return len(self._with_units)
 
-@_jit
-def _add_run(
-    values: Array, begin: int, end: int, unit: int, lower: float, upper: float, sums: Array, counts: Array
-) -> None:
-    """Add neighbouring values of one unit."""
-    total, squares, minimum, maximum = 0.0, 0.0, np.inf, -np.inf
-    zeros, outside, nonfinite = 0, 0, 0
-    for i in range(begin, end):
-        x = np.float64(values[i])
-        finite = abs(x) < np.inf
-        y = x if finite else 0.0
-        total += y
-        squares += y * y
-        minimum = min(minimum, x if finite else np.inf)
-        maximum = max(maximum, x if finite else -np.inf)
-        zeros += x == 0.0
-        outside += int(finite & ((x < lower) | (x > upper)))
-        nonfinite += not finite
-    sums[0, unit] += total
-    sums[1, unit] += squares
-    sums[2, unit] = min(sums[2, unit], minimum)
-    sums[3, unit] = max(sums[3, unit], maximum)
-    counts[0, unit] += zeros
-    counts[1, unit] += outside
-    counts[2, unit] += nonfinite
+    def add(
+        self,
+        address: int,
+        shape: Shape,
+        interval: Interval = None,
+        *,
+        with_units: bool = False,
+        stride: int = 1,
+        minus: int = 0,
+    ) -> None:
+        """Add (outer, units, inner) elements at `address`, `stride` elements apart, less those at `minus` if any."""
+        self._rows.extend((address, *shape, stride, minus, 0))
+        self._limits.extend(_limits_in(self.kind, interval))
+        self._with_units.append(with_units)
+        self._elements += shape[0] * shape[1] * shape[2]
 
+    def refine(self, job: int, shape: Shape, interval: Interval, *, with_units: bool) -> None:
+        """Have job number `job` tell of units and of an interval as well; its elements stay where they are."""
+        begin = job * passes.COLUMNS
+        self._rows[begin + passes.OUTER : begin + passes.INNER + 1] = array("q", shape)
+        self._limits[2 * job : 2 * job + 2] = array("d", _limits_in(self.kind, interval))
+        self._with_units[job] = with_units
 
-@_jit
-def _pass32(values: Array, bits: Array, shape: Any, limits: Any, sums: Array, counts: Array, histogram: Array) -> None:
-    """Read float32 values; `bits` is the same memory as int32."""
-    outer, units, inner = shape
-    run = units if inner == 1 else inner
-    for segment in range(outer if inner == 1 else outer * units):
-        for begin in range(segment * run, (segment + 1) * run, BLOCK):
-            end = min(begin + BLOCK, (segment + 1) * run)
-            if inner == 1:
-                _add_row(values, begin, end - begin, begin - segment * run, limits[0], limits[1], sums, counts)
-            else:
-                _add_run(values, begin, end, segment % units, limits[0], limits[1], sums, counts)
-            _count32(bits, begin, end, histogram)
-
-
-@_jit
-def _pass64(values: Array, bits: Array, shape: Any, limits: Any, sums: Array, counts: Array, histogram: Array) -> None:
-    """Read float64 values; `bits` is the same memory as int64."""
-    outer, units, inner = shape
-    run = units if inner == 1 else inner
-    for segment in range(outer if inner == 1 else outer * units):
-        for begin in range(segment * run, (segment + 1) * run, BLOCK):
-            end = min(begin + BLOCK, (segment + 1) * run)
-            if inner == 1:
-                _add_row(values, begin, end - begin, begin - segment * run, limits[0], limits[1], sums, counts)
-            else:
-                _add_run(values, begin, end, segment % units, limits[0], limits[1], sums, counts)
-            _count64(bits, begin, end, histogram)
-
-
-@_jit
-def _pass16(raw: Array, decoded: Array, shape: Any, limits: Any, sums: Array, counts: Array, histogram: Array) -> None:
-    """Read 16-bit values given as uint16; `decoded` holds the int32 pattern of the float32 that each one means."""
-    outer, units, inner = shape
-    run = units if inner == 1 else inner
-    bits = np.empty(BLOCK, dtype=np.int32)
-    values = bits.view(np.float32)
-    for segment in range(outer if inner == 1 else outer * units):
-        for begin in range(segment * run, (segment + 1) * run, BLOCK):
-            n = min(BLOCK, (segment + 1) * run - begin)
-            for k in range(n):
-                bits[k] = decoded[raw[begin + k]]
-            if inner == 1:
-                _add_row(values, 0, n, begin - segment * run, limits[0], limits[1], sums, counts)
-            else:
-                _add_run(values, 0, n, segment % units, limits[0], limits[1], sums, counts)
-            _count32(bits, 0, n, histogram)
+    def summaries(self, wanted: Sequence[int] | None = None) -> SummaryTable:
+        """Summarise the jobs with these numbers (all of them when `wanted` is None), in that order."""
+        rows = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, passes.COLUMNS)
+        limits = np.frombuffer(self._limits).reshape(-1, 2).astype(self.kind.compute)
+        with_units = np.array(self._with_units, dtype=np.bool_)
+        if wanted is not None:
+            rows, limits, with_units = rows[wanted], limits[wanted], with_units[wanted]
+        threads = min(torch.get_num_threads(), self._elements // PARALLEL_FROM)
+        if threads < 2 and self._elements <= LONGEST:
+            return _summarised(self.kind, rows, limits, with_units)
+        return _shared_out(self.kind, rows, limits, with_units, max(1, threads))
 
 
 @cache
-def _decoder(dtype: torch.dtype) -> Array:
-    """Return the int32 pattern of the float32 equal to each 16-bit pattern of `dtype`, shape (65536,)."""
-    patterns = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16)
-    return patterns.view(dtype).to(torch.float32).view(torch.int32).numpy().copy()
+def _limits_in(kind: _Kind, interval: Interval) -> tuple[float, float]:
+    """Return the least number of the computing type not below the lower limit, the greatest not above the upper one.
 
-
-def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None) -> TensorSummary:
-    """Summarise a dense CPU tensor of a dtype in `SUPPORTED`; arguments and result as `reference.summarise`.
-
-    Raises KeyError for another dtype and RuntimeError for a tensor that is not on the CPU.
+    Numbers of that type are outside the one pair exactly when they are outside the other.
     """
-    x = x.detach()
-    flat, shape = _laid_out(x, unit_dim)
-    pieces = _pieces(flat, shape, min(torch.get_num_threads(), flat.numel() // PARALLEL_FROM))
-    limits = interval or (-math.inf, math.inf)
-    summed = map if len(pieces) == 1 else _pool().map
-    parts = list(summed(lambda piece: _summed(piece[0], piece[1], limits), pieces))
-    sums, counts, histogram = parts[0]
-    for other_sums, other_counts, other_histogram in parts[1:]:
-        sums[:2] += other_sums[:2]
-        np.minimum(sums[2], other_sums[2], out=sums[2])
-        np.maximum(sums[3], other_sums[3], out=sums[3])
-        counts += other_counts
-        histogram += other_histogram
-    return _as_summary(sums, counts, histogram, shape[0] * shape[2], with_units=unit_dim is not None and x.dim() > 0)
+    if interval is None:
+        return -math.inf, math.inf
+    compute = kind.compute
+    lower, upper = compute(interval[0]), compute(interval[1])
+    if lower < interval[0]:
+        lower = np.nextafter(lower, compute(np.inf))
+    if upper > interval[1]:
+        upper = np.nextafter(upper, compute(-np.inf))
+    return float(lower), float(upper)
 
 
-Shape = tuple[int, int, int]
+def _summarised(kind: _Kind, rows: Array, limits: Array, with_units: Array) -> SummaryTable:
+    """Make the pass over the tensors of a table, in this thread."""
+    n = len(rows)
+    unit_starts = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(rows[:, passes.UNITS], out=unit_starts[1:])
+    rows = np.ascontiguousarray(rows)
+    rows[:, passes.UNITS_AT] = unit_starts[:-1]
+    units = int(unit_starts[-1])
+    numbers, counts, starts = np.empty((n, 4)), np.empty((n, 4), np.int64), np.empty(n + 1, np.int64)
+    room = n * 2 * BINS
+    bins, filled = np.empty(room, np.uint16), np.empty(room, np.int32)
+    sums, ends, counted = np.empty((2, units)), np.empty((2, units), kind.compute), np.empty((3, units), np.int32)
+    like = np.empty(0, kind.read)
+    passes.summarise_table(like, rows, limits, numbers, counts, starts, bins, filled, sums, ends, counted)
+    used = int(starts[-1])
+    return SummaryTable(
+        numbers, counts, starts, bins[:used].copy(), filled[:used].copy(), with_units, unit_starts, sums, ends, counted
+    )
 
 
-def _laid_out(x: Tensor, unit_dim: int | None) -> tuple[Tensor, Shape]:
-    """Return the elements as they lie in memory, one-dimensional, and how to read them: (outer, unit, inner)."""
-    strides = x.stride()
-    order = list(range(x.dim())) if x.is_contiguous() else sorted(range(x.dim()), key=lambda d: (-strides[d], d))
-    ordered = x.permute(*order) if x.dim() else x
-    if not ordered.is_contiguous():
-        COPIED.append(x.numel())
-        ordered, order = x.contiguous(), list(range(x.dim()))
-    if unit_dim is None or x.dim() == 0:
-        return ordered.reshape(-1), (1, 1, x.numel())
-    position, sizes = order.index(unit_dim % x.dim()), ordered.shape
-    return ordered.reshape(-1), (math.prod(sizes[:position]), sizes[position], math.prod(sizes[position + 1 :]))
+# -- sharing out -------------------------------------------------------------------------------------------------------
 
 
-def _pieces(flat: Tensor, shape: Shape, wanted: int) -> list[tuple[Tensor, Shape]]:
-    """Cut a tensor into up to `wanted` parts of whole rows; a tensor without units anywhere."""
-    outer, units, inner = shape
-    rows, length = (inner, 1) if units == 1 and outer == 1 else (outer, units * inner)
-    wanted = max(1, min(wanted, rows))
-    cuts = [rows * k // wanted for k in range(wanted + 1)]
-    sizes = [(1, 1, b - a) if units == 1 and outer == 1 else (b - a, units, inner) for a, b in pairwise(cuts)]
-    return [(flat[a * length : b * length], size) for (a, b), size in zip(pairwise(cuts), sizes, strict=True)]
+def _shared_out(kind: _Kind, rows: Array, limits: Array, with_units: Array, threads: int) -> SummaryTable:
+    """Make the pass with several threads: large tensors are cut, and each thread takes about as many elements."""
+    sizes = rows[:, passes.OUTER] * rows[:, passes.UNITS] * rows[:, passes.INNER]
+    longest = min(LONGEST, max(PARALLEL_FROM // 2, -(-int(sizes.sum()) // threads)))
+    pieces, owners = [], []
+    for k, row in enumerate(rows):
+        own = [row] if sizes[k] <= longest else list(_cut(row, longest, kind.itemsize))
+        pieces += own
+        owners += [k] * len(own)
+    table, owner = np.array(pieces), np.array(owners)
+    ends = np.cumsum(table[:, passes.OUTER] * table[:, passes.UNITS] * table[:, passes.INNER])
+    cuts = [0, *np.searchsorted(ends, ends[-1] * np.arange(1, threads) / threads, side="left") + 1, len(table)]
+    spans = [slice(a, b) for a, b in pairwise(cuts) if a < b]
+    work = [(kind, table[span], limits[owner[span]], with_units[owner[span]]) for span in spans]
+    others = [_pool().submit(_summarised, *args) for args in work[1:]]
+    parts = [_summarised(*work[0]), *(other.result() for other in others)]
+    return _put_together(SummaryTable.joined(parts), owner) if len(table) > len(rows) else SummaryTable.joined(parts)
+
+
+def _cut(row: Array, longest: int, itemsize: int) -> Iterable[Array]:
+    """Cut a tensor along `outer`, or (without units) anywhere; a single row of units is left whole."""
+    outer, units, inner, stride = (int(row[c]) for c in (passes.OUTER, passes.UNITS, passes.INNER, passes.STRIDE))
+    whole = units == 1 and outer == 1
+    length, each = (inner, 1) if whole else (outer, units * inner)
+    step = max(1, longest // max(1, each))
+    for begin in range(0, length, step):
+        piece = row.copy()
+        piece[passes.INNER if whole else passes.OUTER] = min(step, length - begin)
+        piece[passes.ADDRESS] += begin * each * stride * itemsize
+        if piece[passes.MINUS]:
+            piece[passes.MINUS] += begin * each * itemsize
+        yield piece
+
+
+def _put_together(pieces: SummaryTable, owner: Array) -> SummaryTable:
+    """Merge the neighbouring rows that belong to one tensor."""
+    firsts = np.flatnonzero(np.diff(owner, prepend=-1)).tolist()
+    tables = []
+    for first, end in zip(firsts, [*firsts[1:], len(owner)], strict=True):
+        summary = pieces.summary(first)
+        for row in range(first + 1, end):
+            summary = summary.merge(pieces.summary(row))
+        tables.append(summary)
+    return SummaryTable.of(tables)
 
 
 @cache
@@ -238,33 +222,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="unstuck-stats")
 
 
-def _summed(flat: Tensor, shape: Shape, limits: tuple[float, float]) -> tuple[Array, Array, Array]:
-    """Make the pass over one part; return (sums, counts, histogram) of shapes (4, units), (3, units), (2, bins)."""
-    sums = np.zeros((4, shape[1]))
-    sums[2], sums[3] = np.inf, -np.inf
-    counts = np.zeros((3, shape[1]), dtype=np.int64)
-    histogram = np.zeros(COPIES * STRIDE, dtype=np.int64)
-    if flat.dtype == torch.float32:
-        _pass32(flat.numpy(), flat.view(torch.int32).numpy(), shape, limits, sums, counts, histogram)
-    elif flat.dtype == torch.float64:
-        _pass64(flat.numpy(), flat.view(torch.int64).numpy(), shape, limits, sums, counts, histogram)
-    else:
-        _pass16(flat.view(torch.uint16).numpy(), _decoder(flat.dtype), shape, limits, sums, counts, histogram)
-    return sums, counts, histogram.reshape(COPIES, STRIDE)[:, : 2 * BINS].sum(0).reshape(2, BINS)
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
-@np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
-def _as_summary(sums: Array, counts: Array, histogram: Array, count: int, *, with_units: bool) -> TensorSummary:
-    units = UnitSummary(count, sums[0], sums[1], sums[2], sums[3], counts[0], counts[1], counts[2])
-    return TensorSummary(
-        count * len(units),
-        int(counts[2].sum()),
-        int(counts[0].sum()),
-        int(counts[1].sum()),
-        float(sums[0].sum()),
-        float(sums[1].sum()),
-        float(sums[2].min(initial=math.inf)),
-        float(sums[3].max(initial=-math.inf)),
-        histogram,
-        units if with_units else None,
-    )
+def load() -> None:
+    """Compile the pass for float32, or load it from the cache on disk."""
+    summarise(torch.zeros(1))

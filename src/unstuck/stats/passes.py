@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba import types
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 
 from unstuck.stats.summary import BINS, BINS_PER_OCTAVE, OCTAVES
@@ -30,17 +30,18 @@ INFINITE = 255 * BINS_PER_OCTAVE  # from here on: infinities and NaN
 ADDRESS, OUTER, UNITS, INNER, STRIDE, MINUS, UNITS_AT = range(7)
 """Columns of a table of tensors, int64: where the elements lie; how they are read; every how many-th of them; where
 what is to be subtracted lies (0: nothing); and the place of its first unit among all units' results."""
+COLUMNS = 7
 TOTAL, SQUARES, MINIMUM, MAXIMUM = range(4)
 COUNT, NONFINITE, ZEROS, OUTSIDE = range(4)
 
-_jit = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+_jit = numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 _I0, _I1, _MAGNITUDE64 = np.int32(0), np.int32(1), np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @intrinsic
 def _pointer(_context: Any, address: Any, like: Any) -> Any:
     """Return `address` (int64) as a pointer to elements of the type that the array `like` has."""
-    signature = types.CPointer(like.dtype)(address, like)
+    signature = types.CPointer(like.dtype)(address, like)  # type: ignore[no-untyped-call]
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
@@ -74,7 +75,7 @@ def _extremes(bits: Array, unsigned: Array) -> Any:
 
 
 @_jit
-def _outside(values: Array, lower: Any, upper: Any) -> int:
+def _outside(values: Array, lower: Any, upper: Any) -> Any:
     n = _I0
     for k in range(len(values)):
         x = values[k]
@@ -83,7 +84,7 @@ def _outside(values: Array, lower: Any, upper: Any) -> int:
 
 
 @_jit
-def _equal(patterns: Array, pattern: Any) -> int:
+def _equal(patterns: Array, pattern: Any) -> Any:
     n = _I0
     for k in range(len(patterns)):
         n += _I1 if patterns[k] == pattern else _I0
@@ -381,8 +382,8 @@ def _summarise_row(like: Array, row: Array, limits: Array, scratch: Any, results
     numbers, counts, bins, filled, to = out
     totals, squares, lows, highs, zeros, outsides, nonfinites = results
     n = outer * units * inner
-    raw = numba.carray(_pointer(row[ADDRESS], like), (n * stride,))
-    minus = numba.carray(_pointer(row[MINUS], like), (n if row[MINUS] else 0,))
+    raw = carray(_pointer(row[ADDRESS], like), (n * stride,))  # type: ignore[call-arg]
+    minus = carray(_pointer(row[MINUS], like), (n if row[MINUS] else 0,))
     limit = limits[0], limits[1], limits[0] > -np.inf or limits[1] < np.inf
     if n and inner == 1:
         negative_zeros = _add_table(raw, minus, (outer, units, inner, stride), limit, scratch, results)
@@ -404,7 +405,7 @@ def _summarise_row(like: Array, row: Array, limits: Array, scratch: Any, results
     return to
 
 
-@_jit
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def summarise_table(
     like: Array,
     table: Array,

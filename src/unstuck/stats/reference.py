@@ -47,7 +47,7 @@ def _of_rows(rows: Tensor, finite: Tensor, interval: tuple[float, float] | None,
         minimum = rows.new_full((rows.shape[0],), torch.inf)
         maximum = -minimum
     units = UnitSummary(
-        rows.shape[1],
+        rows.shape[1] if rows.shape[0] else 0,
         _float(total),
         _float(squares),
         _float(minimum),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 OCTAVES = 32
 BINS_PER_OCTAVE = 8
 EDGES: FloatArray = np.append(
-    np.outer(
-        np.exp2(np.arange(-OCTAVES, OCTAVES)), 1.0 + np.arange(BINS_PER_OCTAVE) / BINS_PER_OCTAVE
-    ).ravel(),
+    np.outer(np.exp2(np.arange(-OCTAVES, OCTAVES)), 1.0 + np.arange(BINS_PER_OCTAVE) / BINS_PER_OCTAVE).ravel(),
     2.0**OCTAVES,
 )
 """Edges for |x|, shape (513,): bin k of a sign holds EDGES[k-1] <= |x| < EDGES[k]; bin 0 lies below, 513 above."""
@@ -71,26 +69,30 @@ class UnitSummary:
             variance: FloatArray = np.maximum(self.squares / n - (self.total / n) ** 2, 0.0)
         return variance
 
-    @np.errstate(over="ignore")
-    def packed(self) -> UnitSummary:
-        """Return the same to be kept: extremes in float32, counts in int32 where they fit; 36 bytes a unit."""
-        counts = np.int32 if self.count < 1 << 31 else np.int64
-        return UnitSummary(
-            self.count,
-            self.total,
-            self.squares,
-            self.minimum.astype(np.float32),
-            self.maximum.astype(np.float32),
-            self.zeros.astype(counts),
-            self.outside.astype(counts),
-            self.nonfinite.astype(counts),
-        )
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers and lists for `json.dumps`; None for the extremes of a unit without finite elements."""
+        return {
+            "count": self.count,
+            "total": self.total.tolist(),
+            "squares": self.squares.tolist(),
+            "minimum": [x if math.isfinite(x) else None for x in self.minimum.tolist()],
+            "maximum": [x if math.isfinite(x) else None for x in self.maximum.tolist()],
+            "zeros": self.zeros.tolist(),
+            "outside": self.outside.tolist(),
+            "nonfinite": self.nonfinite.tolist(),
+        }
 
-    def unpacked(self) -> UnitSummary:
-        """Return the same in float64 and int64, fit for merging."""
-        zeros, outside, nonfinite = (a.astype(np.int64) for a in (self.zeros, self.outside, self.nonfinite))
-        minimum, maximum = (a.astype(np.float64) for a in (self.minimum, self.maximum))
-        return UnitSummary(self.count, self.total, self.squares, minimum, maximum, zeros, outside, nonfinite)
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> UnitSummary:
+        """Rebuild what `to_json` wrote."""
+        return cls(
+            data["count"],
+            np.array(data["total"], dtype=np.float64),
+            np.array(data["squares"], dtype=np.float64),
+            np.array([math.inf if x is None else x for x in data["minimum"]], dtype=np.float64),
+            np.array([-math.inf if x is None else x for x in data["maximum"]], dtype=np.float64),
+            *(np.array(data[name], dtype=np.int64) for name in ("zeros", "outside", "nonfinite")),
+        )
 
     @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: UnitSummary) -> UnitSummary:
@@ -223,11 +225,12 @@ class TensorSummary:
             "minimum": self.minimum if self.finite else None,
             "maximum": self.maximum if self.finite else None,
             "histogram": [[int(k), int(self.histogram.flat[k])] for k in filled],
+            "units": None if self.units is None else self.units.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSummary:
-        """Rebuild what `to_json` wrote (units are not part of it)."""
+        """Rebuild what `to_json` wrote."""
         histogram = empty_histogram()
         for k, n in data["histogram"]:
             histogram.flat[k] = n
@@ -241,41 +244,5 @@ class TensorSummary:
             math.inf if data["minimum"] is None else data["minimum"],
             -math.inf if data["maximum"] is None else data["maximum"],
             histogram,
+            None if data["units"] is None else UnitSummary.from_json(data["units"]),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class PackedSummary:
-    """A summary as it is kept: the filled bins of the histogram alone, and units in fewer bytes.
-
-    A typical histogram has some hundred filled bins of 1,028. `summary` is all but the histogram.
-    """
-
-    summary: TensorSummary
-    bins: npt.NDArray[np.uint16]
-    counts: npt.NDArray[np.integer[Any]]
-
-    @classmethod
-    def of(cls, summary: TensorSummary) -> PackedSummary:
-        """Pack a summary."""
-        bins = np.flatnonzero(summary.histogram).astype(np.uint16)
-        counts = summary.histogram.reshape(-1)[bins]
-        small = counts.astype(np.int32) if not len(counts) or counts.max() < 1 << 31 else counts
-        units = None if summary.units is None else summary.units.packed()
-        return cls(replace(summary, histogram=_NO_HISTOGRAM, units=units), bins, small)
-
-    def unpack(self) -> TensorSummary:
-        """Return the summary with its histogram."""
-        histogram = empty_histogram()
-        histogram.reshape(-1)[self.bins] = self.counts
-        units = None if self.summary.units is None else self.summary.units.unpacked()
-        return replace(self.summary, histogram=histogram, units=units)
-
-    @property
-    def size(self) -> int:
-        """Memory, in bytes, that the arrays take and the objects about them need (estimated at 400)."""
-        units = 36 * len(self.summary.units) if self.summary.units is not None else 0
-        return int(self.bins.nbytes + self.counts.nbytes + units + 400)
-
-
-_NO_HISTOGRAM = np.zeros((2, 0), dtype=np.int64)

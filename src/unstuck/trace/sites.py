@@ -68,6 +68,7 @@ class Site:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     requires_grad: bool = True
+    update_stride: int = 1
 
     @property
     def label(self) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from unstuck.stats.summary import PackedSummary, TensorSummary
+from unstuck.stats.summary import TensorSummary
+from unstuck.stats.table import SummaryTable
 from unstuck.trace.sites import Edge, Kind, Site
 
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+Place = tuple[SummaryTable, int]
+"""A summary's table and row."""
 
 MAX_SAMPLED_STEPS = 1_000
 MAX_BYTES = 64 << 20  # of summaries in memory
 KEEP_FROM_START = 11
+BYTES_A_ROW = 200  # of a table, for the objects about it (estimated)
 SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.58 of it
 
 
@@ -31,6 +35,10 @@ class Role(StrEnum):
     VALUE = "value"  # of a parameter, before the step's update
     GRADIENT = "gradient"  # of a parameter
     UPDATE = "update"  # of a parameter: value after the step minus value before
+
+
+Key = tuple[int, Role]
+"""What a row of a table speaks of: a site's index and a role."""
 
 
 class Signal(Enum):
@@ -85,8 +93,9 @@ class Trace:
     objective: dict[int, float] = field(default_factory=dict)
     loss_calls: list[LossCall] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
-    _summaries: dict[tuple[int, Role], dict[int, PackedSummary]] = field(default_factory=lambda: defaultdict(dict))
-    _bytes: int = 0
+    _summaries: dict[tuple[int, Role], dict[int, Place]] = field(default_factory=lambda: defaultdict(dict))
+    _unsorted: list[tuple[int, Sequence[Key], SummaryTable, Sequence[int], bool]] = field(default_factory=list)
+    _bytes: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # of the tables of each step
     _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     # -- filling ---------------------------------------------------------------------------------------------------
@@ -96,20 +105,46 @@ class Trace:
         if not self.steps or step > self.steps[-1]:
             self.steps.append(step)
             if len(self.steps) > MAX_SAMPLED_STEPS or (
-                self._bytes > MAX_BYTES and len(self.steps) > 2 * KEEP_FROM_START
+                self.nbytes > MAX_BYTES and len(self.steps) > 2 * KEEP_FROM_START
             ):
                 self._thin()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the kept summaries take, in bytes."""
+        return sum(self._bytes.values())
+
     def add(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
         """Record a summary; a second one for the same step, site and role (a reused module) is merged in."""
-        earlier = self._summaries[site, role].get(step)
-        self.replace(step, site, role, summary if earlier is None else earlier.unpack().merge(summary))
+        self.add_table(step, [(site, role)], SummaryTable.of([summary]))
 
-    def replace(self, step: int, site: int, role: Role, summary: TensorSummary) -> None:
-        """Record a summary in place of an earlier one of the same step, site and role."""
-        series, packed = self._summaries[site, role], PackedSummary.of(summary)
-        self._bytes += packed.size - (series[step].size if step in series else 0)
-        series[step] = packed
+    def add_table(
+        self,
+        step: int,
+        keys: Sequence[Key],
+        table: SummaryTable,
+        rows: Sequence[int] | None = None,
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Record rows of a table, all of them when `rows` is None, each under its key.
+
+        With `replace` they take the place of earlier ones of that step. They are sorted in when the first question is
+        asked: while the network trains, nothing waits for that.
+        """
+        self._unsorted.append((step, keys, table, range(len(table)) if rows is None else rows, replace))
+        self._bytes[step] += table.nbytes + BYTES_A_ROW * len(table)
+
+    def _sort_in(self) -> None:
+        for step, keys, table, rows, replaces in self._unsorted:
+            for row, key in zip(rows, keys, strict=True):
+                series = self._summaries[key]
+                earlier = None if replaces else series.get(step)
+                if earlier is None:
+                    series[step] = table, row
+                else:
+                    series[step] = SummaryTable.of([_summary(earlier).merge(table.summary(row))]), 0
+        self._unsorted.clear()
 
     def add_scalar(self, step: int, site: int, name: str, value: float) -> None:
         """Record a number that is no tensor summary; the last one of a step stands."""
@@ -120,9 +155,12 @@ class Trace:
         kept = set(start) | set(later[::2]) | {self.steps[-1]}
         dropped = set(self.steps) - kept
         self.steps = sorted(kept)
+        self._sort_in()
+        for step in dropped & self._bytes.keys():
+            del self._bytes[step]
         for summaries in self._summaries.values():
             for step in dropped & summaries.keys():
-                self._bytes -= summaries.pop(step).size
+                del summaries[step]
         for scalars in self._scalars.values():
             for step in dropped & scalars.keys():
                 del scalars[step]
@@ -150,34 +188,33 @@ class Trace:
 
     # -- numbers ---------------------------------------------------------------------------------------------------
 
+    def _series(self, site: Site, role: Role) -> dict[int, Place]:
+        self._sort_in()
+        return self._summaries.get((site.index, role), {})
+
     def summary(self, site: Site, role: Role, step: int | None = None) -> TensorSummary | None:
         """Return the summary at one step; at the start of training (step 0) when no step is named."""
-        packed = self._summaries.get((site.index, role), {}).get(0 if step is None else step)
-        return None if packed is None else packed.unpack()
+        place = self._series(site, role).get(0 if step is None else step)
+        return None if place is None else _summary(place)
 
     def summaries(self, site: Site, role: Role) -> list[tuple[int, TensorSummary]]:
         """Return all (step, summary) of a site and role, in order."""
-        return [(step, packed.unpack()) for step, packed in self._stored(site, role)]
+        return [(step, _summary(place)) for step, place in sorted(self._series(site, role).items(), key=_step)]
 
     def merged(self, site: Site, role: Role, steps: Iterable[int] | None = None) -> TensorSummary:
         """Return the summary of several sampled steps together (of all when `steps` is None)."""
-        series = self._summaries.get((site.index, role), {})
+        series = self._series(site, role)
         wanted = series.keys() if steps is None else [step for step in steps if step in series]
         merged = TensorSummary.empty()
         for step in wanted:
-            merged = merged.merge(series[step].unpack())
+            merged = merged.merge(_summary(series[step]))
         return merged
-
-    def _stored(self, site: Site, role: Role) -> list[tuple[int, PackedSummary]]:
-        return sorted(self._summaries.get((site.index, role), {}).items())
 
     def series(self, site: Site, role: Role, statistic: str) -> Series:
         """Return (steps, values) of one property of `TensorSummary`, for example "std" or "outside_fraction"."""
-        pairs = self._stored(site, role)
-        return (
-            np.array([step for step, _ in pairs], dtype=np.int64),
-            np.array([getattr(packed.summary, statistic) for _, packed in pairs], dtype=np.float64),
-        )
+        pairs = sorted(self._series(site, role).items(), key=_step)
+        values = [getattr(table.summary(row, histogram=False), statistic) for _, (table, row) in pairs]
+        return np.array([step for step, _ in pairs], dtype=np.int64), np.array(values, dtype=np.float64)
 
     def scalar(self, site: Site, name: str, step: int = 0) -> float | None:
         """Return a recorded scalar, or None."""
@@ -238,6 +275,7 @@ class Trace:
             case Signal.NORMS:
                 return bool(self.of_kind(Kind.NORM))
             case Signal.OUTPUT_GRADIENTS:
+                self._sort_in()
                 return any(role is Role.OUTPUT_GRADIENT for _, role in self._summaries)
             case Signal.PARAMETER_GRADIENTS:
                 return any(self._with_role(Kind.PARAMETER, Role.GRADIENT))
@@ -245,7 +283,7 @@ class Trace:
                 return any(self._with_role(Kind.PARAMETER, Role.UPDATE))
 
     def _with_role(self, kind: Kind, role: Role) -> Iterator[Site]:
-        return (site for site in self.sites if site.kind is kind and self._summaries.get((site.index, role)))
+        return (site for site in self.sites if site.kind is kind and self._series(site, role))
 
     def snapshot(self) -> Trace:
         """Return a copy that shares nothing mutable with this one; used to freeze a running trace for a report."""
@@ -255,6 +293,18 @@ class Trace:
         copy.objective = dict(self.objective)
         copy.loss_calls = list(self.loss_calls)
         copy.facts = replace(self.facts)
+        self._sort_in()
+        copy._bytes = defaultdict(int, self._bytes)
+        copy._unsorted = []
         copy._summaries = defaultdict(dict, {k: dict(v) for k, v in self._summaries.items()})
         copy._scalars = defaultdict(dict, {k: dict(v) for k, v in self._scalars.items()})
         return copy
+
+
+def _summary(place: Place) -> TensorSummary:
+    table, row = place
+    return table.summary(row)
+
+
+def _step(item: tuple[int, Place]) -> int:
+    return item[0]

@@ -87,7 +87,7 @@ def describe(trace):
         "sites": [[s.path, s.op] for s in trace.sites if s.kind is not Kind.PARAMETER],
         "classes": sorted({s.module for s in trace.sites} - {""}),
         "outputs": {f"{s.path} {s.op}": found.count for s, found in outputs if found},
-        "output_gradients": [s.op for s, found in outputs if found and trace.summary(s, Role.OUTPUT_GRADIENT, LAST)],
+        "output_gradients": [s.op for s in trace.sites if trace.summary(s, Role.OUTPUT_GRADIENT, LAST)],
         "gradients": {path: [found.count, found.norm] for path, found in gradients if found},
         "first_gradients": {s.path: trace.summary(s, Role.GRADIENT, 0).norm for s in parameters},
         "updates": {s.path: trace.summary(s, Role.UPDATE, LAST).norm for s in parameters},

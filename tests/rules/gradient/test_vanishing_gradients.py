@@ -4,7 +4,7 @@ import pytest
 from unstuck.rules.gradient.vanishing_gradients import MAX_SHRINKAGE, MIN_SITES, VanishingGradients, chains
 from unstuck.trace import Edge, Kind, Role
 
-from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, forget, normal
 
 
 def network(decades, depth=8, steps=range(10), op="tanh"):
@@ -46,14 +46,14 @@ class TestSilent:
 
     def test_one_step_with_a_tiny_gradient(self):
         b, sites = network(0)
-        b.trace._summaries[sites[0].index, Role.OUTPUT_GRADIENT].pop(3)
+        forget(b.trace, sites[0], Role.OUTPUT_GRADIENT, 3)
         b.record(sites[0], Role.OUTPUT_GRADIENT, gradient(-9), steps=[3])
         check_silent(VanishingGradients, b.trace)
 
     def test_zero_gradient_in_the_first_step_below_a_zero_output_layer(self):
         b, sites = network(0)
         for site in sites:
-            b.trace._summaries[site.index, Role.OUTPUT_GRADIENT].pop(0)
+            forget(b.trace, site, Role.OUTPUT_GRADIENT, 0)
             b.record(site, Role.OUTPUT_GRADIENT, np.zeros((32, 4)), steps=[0])
         check_silent(VanishingGradients, b.trace)
 
@@ -75,7 +75,7 @@ class TestSilent:
         cut = sites[4].index - 2
         b.trace.edges = {e for e in b.trace.edges if (e.producer < cut) == (e.consumer < cut)}
         for site in sites[:4]:
-            b.trace._summaries[site.index, Role.OUTPUT_GRADIENT].clear()
+            forget(b.trace, site, Role.OUTPUT_GRADIENT)
             b.record(site, Role.OUTPUT_GRADIENT, gradient(-6))
         assert [len(chain) for chain in chains(b.trace)] == [4, 4]
         check_silent(VanishingGradients, b.trace)
@@ -83,7 +83,7 @@ class TestSilent:
     def test_nan_gradients(self):
         b, sites = network(0)
         for site in sites:
-            b.trace._summaries[site.index, Role.OUTPUT_GRADIENT].clear()
+            forget(b.trace, site, Role.OUTPUT_GRADIENT)
             b.record(site, Role.OUTPUT_GRADIENT, np.full((32, 4), np.nan))
         check_silent(VanishingGradients, b.trace)
 
@@ -107,7 +107,7 @@ class TestFires:
 
     def test_first_sites_without_any_gradient_are_left_out(self):
         b, sites = network(5.0)
-        b.trace._summaries[sites[0].index, Role.OUTPUT_GRADIENT].clear()
+        forget(b.trace, sites[0], Role.OUTPUT_GRADIENT)
         b.record(sites[0], Role.OUTPUT_GRADIENT, np.zeros((32, 4)))
         check_fires(VanishingGradients, b.trace, at=sites[1])
 

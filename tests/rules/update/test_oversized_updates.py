@@ -15,7 +15,7 @@ from unstuck.rules.update.oversized_updates import (
 from unstuck.trace import Kind, Role
 from unstuck.trace.trace import SMALL_SCALE
 
-from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, forget, normal
 
 STEPS = range(41)
 
@@ -55,14 +55,14 @@ class TestSilent:
 
     def test_weights_that_start_at_zero(self):
         b, site = network(0.0, scale=1e-9)
-        b.trace._summaries[site.index, Role.UPDATE].clear()
+        forget(b.trace, site, Role.UPDATE)
         b.record(site, Role.UPDATE, normal(1e-3, 10, 16))
         check_silent(OversizedUpdates, b.trace)
 
     def test_nan_updates(self):
         b, site = network(1e-3)
         for step in range(30, 41):
-            b.trace._summaries[site.index, Role.UPDATE].pop(step)
+            forget(b.trace, site, Role.UPDATE, step)
         b.record(site, Role.UPDATE, np.full((10, 16), np.nan), steps=range(30, 41))
         check_silent(OversizedUpdates, b.trace)
 

@@ -1,0 +1,212 @@
+"""Tensors that wait to be summarised together: one call for all the small ones of a phase.
+
+A small tensor (under 64 KiB) is copied as it lies in memory, which takes a microsecond, so that whatever happens to it
+afterwards does not matter. A larger one is summarised at once, or, when it may still turn out to be the input of an
+activation function, right before the next operation. On CUDA nothing waits for the device until `take`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstuck.stats import cpu, reference
+from unstuck.stats.cpu import Interval, Jobs, layout_of
+from unstuck.stats.layout import Shape
+from unstuck.stats.table import SummaryTable
+
+SMALL = 1 << 16  # bytes; a larger tensor is worth a call of its own
+ARENA = 1 << 20  # bytes that are set aside at a time for copies
+KEPT_ARENAS = 4
+MAX_SAMPLE = 1 << 20  # elements of a parameter that are kept to measure its update; a strided sample beyond
+ALIGNMENT = 64  # bytes
+PLAIN = (Tensor, nn.Parameter)
+
+
+class Sample:
+    """At most 2^20 elements of a tensor, evenly spread and copied: what its update is measured by.
+
+    `values` has shape (elements,) and the tensor's dtype and device; `stride` tells that every how many-th element in
+    memory is among them, and is None when the tensor cannot be read as it lies in memory.
+    """
+
+    __slots__ = ("stride", "values")
+
+    def __init__(self, x: Tensor) -> None:
+        step = -(-x.numel() // MAX_SAMPLE) or 1
+        dense = x.is_contiguous()
+        flat = x.detach().reshape(-1)
+        self.values = (flat if step == 1 else flat[::step]).clone()
+        self.stride = step if dense else None
+
+    def differs(self, x: Tensor) -> bool:
+        """Tell whether the tensor has changed since."""
+        return not torch.equal(Sample(x).values, self.values)
+
+
+class SummaryQueue:
+    """Takes tensors in, gives a table of their summaries out; each tensor is known by the ticket `add` returned."""
+
+    def __init__(self) -> None:
+        self._arenas: list[Any] = []
+        self._arena, self._used = -1, ARENA  # the one being filled, and how far
+        self._jobs: dict[torch.dtype, Jobs] = {}
+        self._sources: list[Any] = []  # of each ticket: the jobs or the table it is among, or None
+        self._numbers: list[int] = []  # and its number there
+        self._kept: list[Tensor] = []  # the owners of borrowed memory
+        self._deferred: tuple[int, Tensor, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def add(self, x: Tensor, *, unit_dim: int | None = None, interval: Interval = None, defer: bool = False) -> int:
+        """Take a tensor of any size, dtype and device; arguments as `reference.summarise`.
+
+        With `defer`, a large one is summarised when `settle` is called: it must not change until then.
+        """
+        ticket = len(self._sources)
+        if not _plain(x):
+            self._place(_elsewhere(x, unit_dim, interval), 0)
+        elif x.nbytes < SMALL:
+            self._copy(x, unit_dim, interval)
+        elif defer:
+            self._deferred = ticket, x, x._version
+            self._place(None, 0)
+        else:
+            self._place(_at_once(x, unit_dim, interval), 0)
+        return ticket
+
+    def _place(self, source: Any, number: int) -> None:
+        self._sources.append(source)
+        self._numbers.append(number)
+
+    def _copy(self, x: Tensor, unit_dim: int | None, interval: Interval) -> None:
+        """Copy a small tensor as it lies in memory and note how to read it."""
+        address, shape, keep = layout_of(x, unit_dim)
+        size = x.nbytes
+        if self._used + size > ARENA:
+            self._arena, self._used = self._arena + 1, 0
+            if self._arena == len(self._arenas):
+                self._arenas.append(ctypes.create_string_buffer(ARENA))
+        copy = ctypes.addressof(self._arenas[self._arena]) + self._used
+        ctypes.memmove(copy, address, size)
+        del keep
+        self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        self._enter(x.dtype, copy, shape, interval=interval, with_units=unit_dim is not None and x.dim() > 0)
+
+    def borrow(self, x: Tensor) -> int:
+        """Take a tensor that stays as it is until `take`: it is read where it lies."""
+        if not _plain(x):
+            return self.add(x)
+        address, shape, keep = layout_of(x, None)
+        self._kept.append(keep)
+        return self._enter(x.dtype, address, shape)
+
+    def difference(self, x: Tensor, before: Sample) -> int:
+        """Take what was added to a tensor since `before` was taken of it; it stays as it is until `take`."""
+        if before.stride is None or not _plain(x):
+            return self.add(Sample(x).values - before.values)
+        shape = (1, 1, before.values.numel())
+        return self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=before.values.data_ptr())
+
+    def _enter(self, dtype: torch.dtype, address: int, shape: Shape, **how: Any) -> int:
+        jobs = self._jobs.get(dtype)
+        if jobs is None:
+            jobs = self._jobs[dtype] = Jobs(dtype)
+        self._sources.append(jobs)
+        self._numbers.append(len(jobs))
+        jobs.add(address, shape, **how)
+        return len(self._sources) - 1
+
+    def refine(self, ticket: int, x: Tensor, unit_dim: int | None, interval: Interval) -> bool:
+        """Have a tensor that is in the queue, and has not changed, summarised by unit and interval as well.
+
+        Returns False when it is too late for that, so that it must be added again.
+        """
+        if self._deferred is not None and self._deferred[0] == ticket:
+            self._deferred = None
+            self._sources[ticket] = _at_once(x, unit_dim, interval)
+            return True
+        jobs = self._sources[ticket]
+        if not isinstance(jobs, Jobs):
+            return False
+        address, shape, _ = layout_of(x, unit_dim)
+        if address != x.data_ptr():
+            return False  # what was copied lies in another order
+        jobs.refine(self._numbers[ticket], shape, interval, with_units=unit_dim is not None and x.dim() > 0)
+        return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a large tensor waits to be settled."""
+        return self._deferred is not None
+
+    def settle(self) -> None:
+        """Summarise the large tensor that waits, if any; one that was changed meanwhile has no summary."""
+        if self._deferred is not None:
+            ticket, x, version = self._deferred
+            self._deferred = None
+            if x._version == version:
+                self._sources[ticket] = _at_once(x, None, None)
+
+    def take(self, tickets: Sequence[int]) -> tuple[SummaryTable, list[int]]:
+        """Return a table and, of each of these tickets, its row there (-1 where it has no summary); forget all."""
+        self.settle()
+        unique = list(dict.fromkeys(tickets))
+        if len(self._jobs) == 1 and len(self._sources) == len(next(iter(self._jobs.values()))):
+            table, rows = next(iter(self._jobs.values())).summaries(unique), list(range(len(unique)))
+        else:
+            table, rows = self._gathered(unique)
+        if len(unique) < len(tickets):
+            row_of = dict(zip(unique, rows, strict=True))
+            rows = [row_of[ticket] for ticket in tickets]
+        self.clear()
+        return table, rows
+
+    def _gathered(self, tickets: Sequence[int]) -> tuple[SummaryTable, list[int]]:
+        groups: dict[int, tuple[Any, list[int], list[int]]] = {}
+        for position, ticket in enumerate(tickets):
+            source = self._sources[ticket]
+            if source is not None:
+                _, numbers, positions = groups.setdefault(id(source), (source, [], []))
+                numbers.append(self._numbers[ticket])
+                positions.append(position)
+        rows, tables, at = [-1] * len(tickets), [], 0
+        for source, numbers, positions in groups.values():
+            tables.append(source.summaries(numbers) if isinstance(source, Jobs) else source)
+            for position in positions:
+                rows[position] = at
+                at += 1
+        return SummaryTable.joined(tables) if tables else SummaryTable.of([]), rows
+
+    def clear(self) -> None:
+        """Forget everything that waits; a few arenas are kept for the next time."""
+        self._jobs.clear()
+        self._sources.clear()
+        self._numbers.clear()
+        self._kept.clear()
+        self._deferred = None
+        del self._arenas[KEPT_ARENAS:]
+        self._arena, self._used = -1, ARENA
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether the compiled pass can read a tensor."""
+    return type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.dtype in cpu.SUPPORTED
+
+
+def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
+    jobs = Jobs(x.dtype)
+    address, shape, keep = layout_of(x, unit_dim)
+    jobs.add(address, shape, interval, with_units=unit_dim is not None and x.dim() > 0)
+    table = jobs.summaries()
+    del keep
+    return table
+
+
+def _elsewhere(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
+    return SummaryTable.of([reference.summarise(x, unit_dim=unit_dim, interval=interval)])
