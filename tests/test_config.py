@@ -31,7 +31,7 @@ def error(*, environment: dict[str, str] | None = None, folder: Path = Path("/")
 
 class TestPrecedence:
     def test_defaults_alone(self, tmp_path):
-        assert load(tmp_path, {}) == Config() == Config(every=None, select=(), ignore=())
+        assert load(tmp_path, {}) == Config() == Config(every=None, select=(), ignore=(), overhead=0.01)
 
     def test_each_later_source_wins_key_by_key(self, pyproject, tmp_path):
         pyproject('[tool.unstuck]\nevery = 2\nselect = ["A"]\nignore = ["A001"]\n')
@@ -92,7 +92,51 @@ class TestUnknownKeys:
         assert error(ignored=["A"]) == "unknown key 'ignored' in the arguments; did you mean ignore?"
 
     def test_with_nothing_near_all_are_named(self):
-        assert error(zzz=1) == "unknown key 'zzz' in the arguments; known: every, ignore, select"
+        assert error(zzz=1) == "unknown key 'zzz' in the arguments; known: every, ignore, overhead, select"
+
+
+class TestOverhead:
+    @pytest.mark.parametrize("value", ["3%", " 3 % ", "0.03", 0.03])
+    def test_a_share_or_a_percentage(self, value, tmp_path):
+        assert load(tmp_path, {}, overhead=value).overhead == pytest.approx(0.03)
+
+    def test_all_of_the_time(self, tmp_path):
+        assert load(tmp_path, {}, overhead=1).overhead == load(tmp_path, {}, overhead="100%").overhead == 1
+
+    def test_each_later_source_wins(self, pyproject, tmp_path):
+        pyproject('[tool.unstuck]\noverhead = "2%"\n')
+        assert load(tmp_path, {}).overhead == 0.02
+        assert load(tmp_path, {"UNSTUCK_OVERHEAD": "3%"}).overhead == 0.03
+        assert load(tmp_path, {"UNSTUCK_OVERHEAD": "3%"}, overhead=0.04).overhead == 0.04
+
+    def test_a_later_source_replaces_every_by_overhead_and_the_reverse(self, pyproject, tmp_path):
+        pyproject("[tool.unstuck]\nevery = 2\n")
+        assert load(tmp_path, {}, overhead=0.04) == Config(None, overhead=0.04)
+        pyproject("[tool.unstuck]\noverhead = 0.5\n")
+        assert load(tmp_path, {"UNSTUCK_EVERY": "3"}) == Config(3)
+
+    def test_both_at_once_are_refused(self, pyproject, tmp_path):
+        why = (
+            "exclude each other: every=N samples each N-th step whatever that costs, overhead=SHARE as many as that "
+            "allows; leave one of them out"
+        )
+        assert error(every=2, overhead=0.02) == f"every and overhead in the arguments {why}"
+        file = pyproject("[tool.unstuck]\nevery = 2\noverhead = 0.01\n")
+        assert error(folder=tmp_path) == f"every and overhead in [tool.unstuck] in {file} {why}"
+        with pytest.raises(ConfigError, match=r"^every and overhead exclude each other"):
+            Config(every=2, overhead=0.02)
+
+    @pytest.mark.parametrize("value", [0, -0.1, 3, 1.01, "0%", "101%", "nan", "inf"])
+    def test_must_be_a_share(self, value):
+        message = error(overhead=value)
+        assert message.startswith("overhead must be more than 0 and at most 100 %, got ")
+        assert message.endswith("; write for example 1% or 0.01")
+
+    @pytest.mark.parametrize("value", ["little", "", "%", True, [0.01]])
+    def test_must_be_a_number(self, value):
+        assert error(overhead=value) == (
+            f"overhead in the arguments must be a share of the training time such as 1% or 0.01, got {value!r}"
+        )
 
 
 class TestBadValues:

@@ -65,7 +65,9 @@ class Run:
         self.stopped = False
         choose(config.select, config.ignore)  # an unknown code is an error now, not after hours of training
         self._repairer = InflightRepairer() if fix else None
-        self.session = Session(Schedule(config.every), max_steps=max_steps, intervention=self._repairer)
+        self.session = Session(
+            Schedule(config.every, config.overhead), max_steps=max_steps, intervention=self._repairer
+        )
         self._begun = self._ended = 0.0
         self._started = ""
 
@@ -86,6 +88,7 @@ class Run:
 
     def report(self) -> Report:
         """Judge what was seen so far."""
+        self.session.note_cost()
         trace = self.session.trace.snapshot()
         ended = self._ended or time.perf_counter()
         run = RunInfo(
@@ -95,7 +98,7 @@ class Run:
             self._started,
             self.session.steps,
             ended - self._begun,
-            self.session.seconds,
+            trace.facts.watching.seconds,
             self.exit_code,
             self.stopped,
         )
@@ -116,6 +119,7 @@ def make_report(
 def watch(
     *,
     every: int | None = None,
+    overhead: float | str | None = None,
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     fix: bool = False,
@@ -127,13 +131,13 @@ def watch(
             train()
         print(run.report())
 
-    `every` samples each N-th step instead of the built-in schedule; `select` and `ignore` choose rules by code or
-    prefix; `fix` mends the network's initialisation during the first forward pass; `pretrained` says that it does not
-    start from its initialisation (known without saying when `load_state_dict` is called inside the block). Raises
-    ConfigError for a setting that cannot be used, UnknownRuleError for a code no rule has, and SessionError when
-    another run is being watched.
+    `overhead` is the share of the training time that watching may add (0.01 or "1%", the default); `every` samples each
+    N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends the network's initialisation
+    during the first forward pass; `pretrained` says that it does not start from its initialisation (known without
+    saying when `load_state_dict` is called inside the block). Raises ConfigError for a setting that cannot be used,
+    UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
     """
-    run = Run(load(every=every, select=select, ignore=ignore), fix=fix)
+    run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix)
     run.session.trace.facts.weights_loaded = pretrained
     return run
 

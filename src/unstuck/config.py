@@ -6,12 +6,19 @@ import dataclasses
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PREFIX = "UNSTUCK_"
+DEFAULT_OVERHEAD = 0.01  # 1 % of the training time
+
+
+_BOTH = (
+    "every and overhead{where} exclude each other: every=N samples each N-th step whatever that costs, overhead=SHARE "
+    "as many as that allows; leave one of them out"
+)
 
 
 class ConfigError(ValueError):
@@ -22,19 +29,27 @@ class ConfigError(ValueError):
 class Config:
     """What can be set.
 
-    `every`: sample each N-th step (None: the built-in schedule). `select` and `ignore`: rule codes or prefixes to
-    judge by and to leave out. Raises ConfigError for values that cannot be used.
+    `overhead`: the share of the training time that watching may add. `every`: sample each N-th step instead. `select`
+    and `ignore`: rule codes or prefixes to judge by and to leave out. Raises ConfigError for values that cannot be
+    used, and for both `every` and `overhead`.
     """
 
     every: int | None = None
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    overhead: float = DEFAULT_OVERHEAD
 
     def __post_init__(self) -> None:
         if self.every is not None and (
             not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1
         ):
             raise ConfigError(f"every must be a whole number of at least 1, got {self.every!r}")
+        if isinstance(self.overhead, bool) or not isinstance(self.overhead, int | float) or not 0 < self.overhead <= 1:
+            raise ConfigError(
+                f"overhead must be more than 0 and at most 100 %, got {self.overhead!r}; write for example 1% or 0.01"
+            )
+        if self.every is not None and self.overhead != DEFAULT_OVERHEAD:
+            raise ConfigError(_BOTH.format(where=""))
         for name in ("select", "ignore"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"{name} must be a tuple of rule codes, got {getattr(self, name)!r}")
@@ -44,19 +59,31 @@ def load(folder: Path | None = None, environment: Mapping[str, str] | None = Non
     """Build the configuration for a folder; arguments that are None are not set.
 
     The pyproject.toml is the nearest one in `folder` (default: the current one) or above. Environment variables are
-    UNSTUCK_EVERY, UNSTUCK_SELECT, UNSTUCK_IGNORE; lists are separated by commas. Raises ConfigError.
+    UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_IGNORE; lists are separated by commas, and the overhead is
+    a number or a percentage ("0.01", "1%"). Of `every` and `overhead` the later source's counts. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     file = _pyproject(folder or Path.cwd())
     if file is not None:
-        values.update(_checked(_table(file), f"[tool.unstuck] in {file}"))
+        _add(values, _table(file), f"[tool.unstuck] in {file}")
     environment = os.environ if environment is None else environment
     from_environment = {
         name[len(PREFIX) :].lower(): text for name, text in environment.items() if name.startswith(PREFIX)
     }
-    values.update(_checked(from_environment, "the environment (UNSTUCK_…)"))
-    values.update(_checked({k: v for k, v in arguments.items() if v is not None}, "the arguments"))
+    _add(values, from_environment, "the environment (UNSTUCK_…)")
+    _add(values, {k: v for k, v in arguments.items() if v is not None}, "the arguments")
     return Config(**values)
+
+
+def _add(values: dict[str, Any], source: Mapping[str, Any], where: str) -> None:
+    """Let a later source's settings replace those of earlier ones; `every` and `overhead` replace each other."""
+    checked = _checked(source, where)
+    if "every" in checked and "overhead" in checked:
+        raise ConfigError(_BOTH.format(where=f" in {where}"))
+    for key, other in (("every", "overhead"), ("overhead", "every")):
+        if key in checked:
+            values.pop(other, None)
+    values.update(checked)
 
 
 def _pyproject(folder: Path) -> Path | None:
@@ -88,7 +115,8 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key {key!r} in {where}; {hint}")
-        checked[key] = _number(key, value, where) if key == "every" else _codes(key, value, where)
+        read: Callable[[str, Any, str], Any] = _READERS.get(key, _codes)
+        checked[key] = read(key, value, where)
     return checked
 
 
@@ -101,9 +129,25 @@ def _number(key: str, value: Any, where: str) -> int:
         raise ConfigError(f"{key} in {where} must be a whole number, got {value!r}") from None
 
 
+def _share(key: str, value: Any, where: str) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if isinstance(value, str) and value.strip().endswith("%"):
+            return float(value.strip().removesuffix("%")) / 100
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{key} in {where} must be a share of the training time such as 1% or 0.01, got {value!r}"
+        ) from None
+
+
 def _codes(key: str, value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{key} in {where} must be a list of rule codes, got {value!r}")
     return tuple(value)
+
+
+_READERS: dict[str, Callable[[str, Any, str], Any]] = {"every": _number, "overhead": _share}

@@ -79,7 +79,7 @@ class TestSteps:
         assert session.steps == 12
         assert session.trace.facts.backward_calls == 36
         (layer,) = session.trace.of_kind(Kind.WEIGHT_LAYER)
-        assert session.trace.summary(layer, Role.OUTPUT, 11).count == 3 * 16 * 3
+        assert session.trace.summary(layer, Role.OUTPUT, 10).count == 3 * 16 * 3
 
     def test_two_optimizers_in_one_step(self):
         a, b = nn.Linear(4, 4), nn.Linear(4, 3)

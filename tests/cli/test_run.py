@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -227,6 +228,23 @@ class TestRefused:
         assert message.startswith(f"Invalid value for '{option}': ")
         assert message.endswith("; see `unstuck run --help`")
 
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("3", "overhead must be more than 0 and at most 100 %, got 3.0; write for example 1% or 0.01"),
+            ("0%", "overhead must be more than 0 and at most 100 %, got 0.0; write for example 1% or 0.01"),
+            (
+                "little",
+                "overhead in the arguments must be a share of the training time such as 1% or 0.01, got 'little'",
+            ),
+        ],
+    )
+    def test_a_budget_that_is_none(self, refused, value, message):
+        assert refused("--overhead", value) == message
+
+    def test_a_budget_and_an_interval(self, refused):
+        assert refused("--overhead", "2%", "--every", "5").startswith("every and overhead in the arguments exclude")
+
     def test_an_option_nobody_knows(self, refused):
         message = refused("--stepps", "3")
         assert message.startswith("No such option: --stepps")
@@ -251,6 +269,43 @@ class TestRefused:
     def test_a_setting_nobody_knows(self, refused, monkeypatch):
         monkeypatch.setenv("UNSTUCK_EVRY", "3")
         assert refused() == "unknown key 'evry' in the environment (UNSTUCK_…); did you mean every?"
+
+
+class TestWhatItCost:
+    def test_is_the_last_line(self, unstuck, script):
+        last = unstuck(script()).out.splitlines()[-1]
+        assert re.fullmatch(
+            r"watching cost [\d.,]+ m?s, [\d.,]+ % of [\d.,]+ m?s of training "
+            r"\(11 of 12 steps sampled; [\d.]+ m?s to load not counted\)",
+            last,
+        )
+
+    def test_and_a_warning_when_it_was_more_than_allowed(self, unstuck, script):
+        said = unstuck(script(FAILS_LATER.format("").replace("range(5)", "range(1100)")))
+        cost, warning = said.out.splitlines()[-2:]
+        assert cost.startswith("watching cost ")
+        assert warning.startswith("warning: more than the 1 % allowed: ")
+
+    @pytest.mark.parametrize("options", [["--every", "1"], ["--overhead", "100%", "--steps", "1090"]])
+    def test_which_an_option_may_change(self, unstuck, script, options):
+        said = unstuck(
+            "--output-format", "json", *options, script(FAILS_LATER.format("").replace("range(5)", "range(1100)"))
+        )
+        watching = json.loads(said.out)["watching"]
+        assert watching["budget"] == (None if "--every" in options else 1.0)
+        assert watching["sampled"] == 1100 if "--every" in options else watching["sampled"] > 46
+
+    def test_it_is_measured(self, unstuck, script):
+        """Steps that sleep take their time, watched or not, and what is added is far less."""
+        text = FAILS_LATER.format("").replace("range(5)", "range(30)").replace("w.data", "time.sleep(0.01); w.data")
+        report = json.loads(unstuck("--output-format", "json", script("import time\n" + dedent(text))).out)
+        watching = report["watching"]
+        assert 0.29 < watching["training_seconds"] < 2.0
+        assert 0.0 < watching["seconds"] < 0.5 * watching["training_seconds"]
+        assert 0.01 < watching["step_seconds"] < 0.02
+        assert watching["sampled"] == len(report["run"]["sampled_steps"])
+        assert watching["share"] == pytest.approx(watching["seconds"] / watching["training_seconds"])
+        assert report["run"]["watching_seconds"] == watching["seconds"]
 
 
 class TestRules:

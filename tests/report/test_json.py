@@ -13,7 +13,7 @@ from rules.helpers import TraceBuilder, normal
 from unstuck.findings import Evidence, Severity
 from unstuck.report import NotChecked, Report
 from unstuck.report.json import SCHEMA_VERSION, as_dict
-from unstuck.trace import Kind, Location, Role, Trace
+from unstuck.trace import Kind, Location, Role, Trace, Watching
 
 from .made import finding, fix, report
 
@@ -45,6 +45,22 @@ def test_a_healthy_run():
         "skipped_updates": 0,
         "weights_loaded": False,
         "internal_error": None,
+    }
+    assert made["watching"] == {
+        "seconds": 0.0,
+        "training_seconds": 0.0,
+        "loading_seconds": 0.0,
+        "steps": 0,
+        "sampled": 0,
+        "guaranteed": 0,
+        "guaranteed_seconds": 0.0,
+        "unwatched_seconds": 0.0,
+        "sample_seconds": 0.0,
+        "step_seconds": 0.0,
+        "budget": None,
+        "share": None,
+        "budget_missed": False,
+        "warning": None,
     }
     assert made["loss"] == {"at_start": 1.0, "baseline": None, "recent": 1.0}
     assert made["causes"] == made["fixes"] == made["withheld"] == made["not_checked"] == made["sites"] == []
@@ -185,6 +201,19 @@ def test_the_text_shows_the_same_numbers():
     assert root["message"] in text
     assert f"{mended['statistic']} {mended['before']:.4g} → {mended['after']:.4g}" in text
     assert f"{len(data['run']['sampled_steps'])} of {data['run']['steps']} steps sampled" in text
+
+
+def test_what_watching_cost_is_in_both_renderings():
+    b = TraceBuilder(range(10))
+    b.trace.facts.watching = Watching(
+        seconds=3.0, training_seconds=100.0, steps=5_000, sampled=60, guaranteed=46, guaranteed_seconds=1.9,
+        unwatched_seconds=0.05, sample_seconds=0.05, step_seconds=0.02, budget=0.01,
+    )  # fmt: skip
+    made = report(trace=b.trace, steps=5_000)
+    data, text = parsed(made)["watching"], made.render("text")
+    assert (data["seconds"], data["share"], data["budget"], data["budget_missed"]) == (3.0, 0.03, 0.01, True)
+    assert "\nwatching cost 3.0 s, 3 % of 100 s of training (60 of 5,000 steps sampled)\n" in text
+    assert f"\nwarning: {data['warning']}\n" in text
 
 
 def test_strings_of_any_script_survive():

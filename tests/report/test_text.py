@@ -13,7 +13,7 @@ from rules.helpers import TraceBuilder
 from unstuck.findings import Severity
 from unstuck.report import NotChecked, Report
 from unstuck.report.text import place, source_line
-from unstuck.trace import Location, Trace
+from unstuck.trace import Location, Trace, Watching
 
 from .made import finding, fix, report
 
@@ -151,11 +151,12 @@ class TestRun:
         b = TraceBuilder(range(10))
         b.loss(value=27.88164, baseline=3.29584)
         b.trace.objective.update({**dict.fromkeys(range(400), 2.5), 0: 27.88164})
-        made = report(trace=b.trace, steps=1400, seconds=12.34, watching_seconds=0.56)
-        assert lines(made)[-1] == (
-            "loss 27.8816 at step 0 (baseline 3.2958); 2.5000 over the last 100 steps; "
-            "10 of 1,400 steps sampled; watching took 0.6 s of 12.3 s"
-        )
+        b.trace.facts.watching = Watching(0.21, 26.3, 0.4, 1_400, 142, budget=0.01)
+        assert lines(report(trace=b.trace, steps=1_400))[-2:] == [
+            "loss 27.8816 at step 0 (baseline 3.2958); 2.5000 over the last 100 steps",
+            "watching cost 0.21 s, 0.8 % of 26.3 s of training (142 of 1,400 steps sampled; "
+            "0.40 s to load not counted)",
+        ]
 
     def test_without_baseline_or_time(self):
         assert lines(report())[-1] == ("loss 1.0000 at step 0; 1.0000 over the last 10 steps; 10 of 10 steps sampled")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import CodeType
 from typing import Any, Protocol
 
@@ -30,6 +29,21 @@ from unstuck.capture.compiled import Compiler, uncompiled
 
 class Listener(Protocol):
     """What a session hears of the training loop."""
+
+    def hears(self) -> bool:
+        """Whether events that happen now, in this thread, concern the listener."""
+
+    def counts_backward(self, objective: Any) -> bool:
+        """Backward was called on this tensor; whether counting it is all there is to do."""
+
+    def counts_backward_end(self) -> bool:
+        """Backward has returned without an error; whether counting it is all there is to do."""
+
+    def counts_update(self, optimizer: Optimizer) -> bool:
+        """An optimizer is about to step; whether counting it is all there is to do."""
+
+    def counts_update_end(self) -> bool:
+        """An optimizer has stepped; whether counting it is all there is to do."""
 
     def backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
         """Backward was called on these tensors."""
@@ -65,7 +79,7 @@ class Boundaries:
         self._handles: list[RemovableHandle] = []
         self._training_places: set[tuple[CodeType, int]] = set()  # of `torch.autograd.grad`
         self._updates = 0  # since the last `GradScaler.step` began
-        self._inside: ContextVar[bool] = ContextVar("inside backward", default=False)
+        self._inside = False  # whether the watched thread is within a backward call
         self._patched: list[tuple[Any, str, Callable[..., Any]]] = []
 
     def install(self) -> None:
@@ -98,31 +112,42 @@ class Boundaries:
         self._patched.append((owner, name, original))
 
     @uncompiled
-    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
-        self._aside(self._listener.update_begins, optimizer)
+    def _before_update(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if not self._listener.counts_update(optimizer):
+            self._aside(self._listener.update_begins, optimizer)
 
     @uncompiled
-    def _after_update(self, *_: Any) -> None:
+    def _after_update(self, _optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         self._updates += 1
-        self._aside(self._listener.update_ended)
+        if not self._listener.counts_update_end():
+            self._aside(self._listener.update_ended)
 
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @uncompiled
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            if self._inside.get():
+            if self._inside or not self._begin(tensors):
                 original(tensors, *args, **kwargs)
                 return
-            objectives = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
-            self._aside(self._listener.backward_begins, objectives)
-            token = self._inside.set(True)
+            self._inside = True
             try:
                 original(tensors, *args, **kwargs)
             finally:
-                self._inside.reset(token)
-            self._aside(self._listener.backward_ended)
+                self._inside = False
+            if not self._listener.counts_backward_end():
+                self._aside(self._listener.backward_ended)
 
         return backward
+
+    @uncompiled
+    def _begin(self, objectives: Any) -> bool:
+        """Tell the listener of a backward call; False when it is none of the listener's."""
+        if not self._listener.counts_backward(objectives):
+            if not self._aside(self._listener.hears):
+                return False
+            objectives = (objectives,) if isinstance(objectives, Tensor) else tuple(objectives)
+            self._aside(self._listener.backward_begins, objectives)
+        return True
 
     def _around_grad(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`torch.autograd.grad` for parameters is a backward pass; for other inputs (a penalty) it is forward work."""
@@ -136,18 +161,17 @@ class Boundaries:
             place = (caller.f_code, caller.f_lineno)
             known = any(isinstance(t, Tensor) and self._listener.trains(t) for t in wanted)
             training = training and (known or place in self._training_places)
-            if self._inside.get() or not training:
+            if self._inside or not training or not self._begin(outputs):
                 return original(outputs, inputs, *args, **kwargs)
             self._training_places.add(place)  # where the leaves are new each step, the place tells
-            objectives = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-            self._aside(self._listener.backward_begins, objectives)
-            token = self._inside.set(True)
+            self._inside = True
             try:
                 gradients = original(outputs, inputs, *args, **kwargs)
             finally:
-                self._inside.reset(token)
-            given = {id(t): g for t, g in zip(wanted, gradients, strict=False) if isinstance(g, Tensor)}
-            self._aside(self._listener.backward_ended, given)
+                self._inside = False
+            if not self._listener.counts_backward_end():
+                given = {id(t): g for t, g in zip(wanted, gradients, strict=False) if isinstance(g, Tensor)}
+                self._aside(self._listener.backward_ended, given)
             return gradients
 
         return grad

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from unstuck.capture.forward import CaptureMode
+from unstuck.capture.ledger import WITH_OPTIMIZER_SECONDS
 from unstuck.capture.losses import note_objective
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.schedule import Schedule
 from unstuck.trace import Trace
 
 
@@ -26,15 +29,19 @@ class StopTraining(BaseException):
 class TrainingLoop(ABC):
     """Follows a training loop by its boundaries and has the recorder write down each sampled step.
 
-    Subclasses bring the recorder and the mode, and say how to run code of ours (`_guard`), whether an event concerns
-    this session (`_ours`), and how to get ready for the next forward pass (`_next_step`).
+    Subclasses bring the recorder, the mode and the schedule, and say how to run code of ours (`_guard`), what to do
+    when it fails (`_fail`), whether an event concerns this session (`_ours`), and how to get ready for the next forward
+    pass (`_next_step`).
     """
 
     trace: Trace
+    schedule: Schedule
     max_steps: int | None
+    seconds: float  # spent in our own code
     _recorder: Recorder
     _mode: CaptureMode
     _installed: bool
+    _thread: int  # the watched one; 0 while nobody watches
 
     def __init__(self) -> None:
         self._step = 0  # the update under way: the next one to be made, until it is measured
@@ -46,11 +53,21 @@ class TrainingLoop(ABC):
         self._snapshot_of = -1  # the step whose values before the update are kept, in such a loop
         self._stepping: int | None = None  # the optimizer (its id) whose step is under way
         self._stepped: set[int] = set()  # the optimizers that have stepped since the last backward
+        self._adds: dict[int, bool] = {}  # whether the n-th backward call of an update adds to the gradients
         self._loss_scale = 1.0
+        self._quiet = False  # whether events need only be counted; see `unwatched.py`
+        self._since: float | None = None  # when the step under way began; None until the first backward call
+        self._timed = 0  # which step that is
+        self._idle_until = 0  # until that step the schedule need not be asked, nor the time be taken
+        self._own_before = 0.0  # `seconds` at that time
 
     @abstractmethod
     def _guard(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run our code so that its errors stay ours."""
+
+    @abstractmethod
+    def _fail(self, error: Exception) -> None:
+        """Say what failed and end the watching."""
 
     @abstractmethod
     def _ours(self) -> bool:
@@ -67,6 +84,10 @@ class TrainingLoop(ABC):
             return self._step
         return self._step + (1 if self._backwards else 0)
 
+    def hears(self) -> bool:
+        """Whether an event that happens now concerns this session."""
+        return self._ours()
+
     def backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
         """A forward pass is over. In a loop without optimizer the update before it is over as well."""
         if self._ours():
@@ -75,6 +96,8 @@ class TrainingLoop(ABC):
 
     def _on_backward_begins(self, objectives: tuple[Tensor, ...]) -> None:
         recorder = self._recorder
+        if self._since is None:
+            self._since = perf_counter()  # what was before (imports, reading data) is not training
         if self._backwards and not self._optimizer_loop and self._updated_by_hand():
             self._finish_by_hand()
         self._mode.active = False
@@ -85,7 +108,7 @@ class TrainingLoop(ABC):
         self._stepped.clear()
         self._backwards += 1
         self.trace.facts.backward_calls += 1
-        value = _value(objectives, always=self._sampled)
+        value = scalar_value(objectives, always=self._sampled)
         if value is not None:
             self._add_objective(value / self._loss_scale)
         if self._sampled:
@@ -100,8 +123,15 @@ class TrainingLoop(ABC):
         earlier = self.trace.objective.get(self._step)
         if earlier is not None and self._stepping is not None:
             return
-        adds = earlier is not None and self._recorder.parameters.accumulating()
+        adds = earlier is not None and self._accumulating()
         self.trace.objective[self._step] = value + (earlier or 0.0) if adds else value
+
+    def _accumulating(self) -> bool:
+        """Whether this backward call adds to gradients, which takes a look at them all: off samples, as on the last."""
+        known = self._adds.get(self._backwards)
+        if known is None or self._sampled:
+            known = self._adds[self._backwards] = self._recorder.parameters.accumulating()
+        return known
 
     def _updated_by_hand(self) -> bool:
         """Whether, in a loop without optimizer, an update followed the last backward call (else it accumulates)."""
@@ -153,6 +183,7 @@ class TrainingLoop(ABC):
     def _on_update_begins(self, optimizer: Optimizer) -> None:
         if not self._optimizer_loop:
             self._optimizer_loop = True
+            self.schedule.ledger.counting_seconds = WITH_OPTIMIZER_SECONDS
             self._sampled = self._was_sampled if self._backwards else self._sampled
         self._stepping = id(optimizer)
         another = not self._backwards and bool(self._stepped) and self._stepping not in self._stepped
@@ -225,9 +256,9 @@ class TrainingLoop(ABC):
         return self.max_steps is not None and self._step >= self.max_steps
 
 
-def _value(objectives: tuple[Tensor, ...], *, always: bool) -> float | None:
+def scalar_value(objectives: tuple[Tensor, ...], *, always: bool) -> float | None:
     """Return the scalar that backward is called on; None for several, non-scalars, or (unless `always`) on devices."""
     if len(objectives) != 1 or objectives[0].numel() != 1:
         return None
     tensor = objectives[0].detach()
-    return float(tensor) if always or tensor.device.type == "cpu" else None
+    return float(tensor) if (always or tensor.device.type == "cpu") and not tensor.is_complex() else None

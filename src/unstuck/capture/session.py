@@ -18,11 +18,12 @@ from unstuck.capture.boundaries import Boundaries
 from unstuck.capture.compiled import Compiler
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
-from unstuck.capture.loop import StopTraining, TrainingLoop
+from unstuck.capture.loop import StopTraining
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
+from unstuck.capture.unwatched import UnwatchedSteps
 from unstuck.capture.wrappers import several_processes
 from unstuck.trace import Trace
 
@@ -37,7 +38,7 @@ _active_lock = threading.Lock()
 _active: Session | None = None
 
 
-class Session(TrainingLoop):
+class Session(UnwatchedSteps):
     """Watches all training done by the thread that starts it; fills `trace`.
 
     `max_steps` ends the user's loop by raising `StopTraining` when that many updates are done. An error inside the
@@ -56,6 +57,8 @@ class Session(TrainingLoop):
         self.schedule = schedule or Schedule()
         self.max_steps = max_steps
         self.seconds = 0.0
+        self.loading_seconds = 0.0
+        self._guarded_since: float | None = None  # when the code of ours that is running was begun
         self._modules = ModuleTracker(self._guard)
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
         self._mode = CaptureMode(self._recorder, self._guard)
@@ -63,7 +66,6 @@ class Session(TrainingLoop):
         self._compiler = Compiler(self._guard)
         self._boundaries = Boundaries(self, self._compiler)
         self._thread = 0
-        self._process = 0
         self._installed = False
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -75,9 +77,10 @@ class Session(TrainingLoop):
             if _active is not None:
                 raise SessionError("another unstuck session is running; end it first (sessions cannot be nested)")
             _active = self
-        self._thread, self._process = threading.get_ident(), os.getpid()
+        self._thread = threading.get_ident()
         self._installed = True
         try:
+            self._load()
             self._boundaries.install()
             self._compiler.install()
             self._prepare(0)
@@ -90,13 +93,26 @@ class Session(TrainingLoop):
         global _active
         if self._installed and self._snapshot_of == self._step and not self._optimizer_loop:
             self._guard(self._recorder.parameters.measure_updates, self._step)
+        self.note_cost()
         self._detach()
         with _active_lock:
             if _active is self:
                 _active = None
 
+    def _load(self) -> None:
+        """Load what summaries need, so that its time, spent once however long the run, is not charged to step 0."""
+        begun = time.perf_counter()
+        self._guard(_load_kernels)
+        self.loading_seconds, self.seconds = time.perf_counter() - begun, 0.0
+
+    def forget(self) -> None:
+        """Watch nothing any more and undo nothing: this process is a fork of the watched one."""
+        self._installed = self._quiet = self._mode.active = False
+        self._thread = 0
+
     def _detach(self) -> None:
-        self._installed = False
+        self._installed = self._quiet = False
+        self._thread = 0
         self._mode.active = False
         self._boundaries.remove()
         self._modules.remove()
@@ -140,7 +156,9 @@ class Session(TrainingLoop):
         """Run our code; should it fail, say so once, detach, and let the training go on."""
         if not self._installed:
             return None
-        begun = time.perf_counter()
+        outer, begun = self._guarded_since, time.perf_counter()
+        if outer is None:
+            self._guarded_since = begun
         try:
             with torch._C.DisableTorchFunction():
                 return function(*args)
@@ -148,7 +166,9 @@ class Session(TrainingLoop):
             self._fail(error)
             return None
         finally:
-            self.seconds += time.perf_counter() - begun
+            if outer is None:
+                self.seconds += time.perf_counter() - begun
+                self._guarded_since = None
 
     def _fail(self, error: Exception) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -162,7 +182,7 @@ class Session(TrainingLoop):
         self._detach()
 
     def _ours(self) -> bool:
-        if not self._installed or os.getpid() != self._process:
+        if not self._installed:
             return False
         if threading.get_ident() != self._thread:
             self.trace.facts.other_threads = True
@@ -179,7 +199,11 @@ class Session(TrainingLoop):
 
     def _prepare(self, step: int) -> None:
         """Get ready for the forward pass of `step`."""
+        if not self._installed:
+            return
+        self._take_time(step)
         self._sampled = self.schedule.is_sampled(step)
+        self._idle_until = self.schedule.idle_until
         self._compiler.eager(self._sampled)
         self._mode.active = self._sampled
         if self._sampled:
@@ -192,6 +216,32 @@ class Session(TrainingLoop):
             self._modules.remove()
             self._patches.remove()
             self._remove_mode()
+        measured = self._optimizer_loop or self._snapshot_of != self._step  # no update is left to be measured
+        self._quiet = measured and not (self._sampled or self._was_sampled)
+
+    def _take_time(self, step: int) -> None:
+        """Close the account of the step before `step`, when training has begun and that was not done before."""
+        if self._since is None or step == self._timed:
+            return
+        now = time.perf_counter()
+        own = self.seconds if self._guarded_since is None else self.seconds + now - self._guarded_since
+        seconds, beyond = now - self._since, own - self._own_before
+        if self._sampled:
+            self.schedule.sampled(seconds, beyond)
+        else:
+            self.schedule.ledger.plain(seconds, beyond, step - self._timed)
+        self._since, self._own_before, self._timed = now, own, step
+
+    def note_cost(self) -> None:
+        """Write what watching has cost so far into the trace's facts."""
+        ledger, steps = self.schedule.ledger, self.steps - self._timed
+        if self._quiet and self._since is not None and steps > 0:  # when the last of these ended was not noted
+            now, typical = time.perf_counter(), ledger.step_seconds
+            likely = now - self._since if typical is None else steps * (typical + ledger.counting_seconds)
+            ledger.plain(min(likely, now - self._since), steps=steps)
+            self._since, self._timed = now, self.steps
+        pending = max(0.0, self.seconds - self._own_before)
+        self.trace.facts.watching = self.schedule.watching(self.loading_seconds, pending)
 
     def _step_aside(self, away: bool) -> None:
         """Take the mode and the module hooks away for a while within a sampled step, or put them back."""
@@ -221,6 +271,22 @@ class Session(TrainingLoop):
             _pop_mode()  # type: ignore[no-untyped-call]
         for mode in modes:
             _push_mode(mode)  # type: ignore[no-untyped-call]
+
+
+def _load_kernels() -> None:
+    from unstuck import stats
+
+    stats.load()
+
+
+def _forget_in_fork() -> None:
+    """Let a forked process (a DataLoader's worker) go its own way."""
+    if _active is not None:
+        _active.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where processes are never forked
+    os.register_at_fork(after_in_child=_forget_in_fork)
 
 
 def _stack() -> list[Any]:

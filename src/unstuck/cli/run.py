@@ -55,7 +55,12 @@ def run(
         Path | None, typer.Option("--save", metavar="DIR", help="Also write report.json and report.txt to DIR.")
     ] = None,
     every: Annotated[
-        int | None, typer.Option("--every", min=1, metavar="N", help="Sample each N-th step (default: ever fewer).")
+        int | None,
+        typer.Option("--every", min=1, metavar="N", help="Sample each N-th step, whatever that costs."),
+    ] = None,
+    overhead: Annotated[
+        str | None,
+        typer.Option("--overhead", metavar="SHARE", help="Watching may add this share of the training time [1%]."),
     ] = None,
     select: Annotated[
         str | None,
@@ -71,7 +76,7 @@ def run(
     own, or 2 when it never trained.
     """
     try:
-        config = load(every=every, select=select, ignore=ignore)
+        config = load(every=every, overhead=overhead, select=select, ignore=ignore)
         program, arguments = _program(script, module, arguments or [])
         watched = Run(config, fix=fix, max_steps=steps, title=program.title)
     except (ConfigError, UnknownRuleError, ScriptError) as error:

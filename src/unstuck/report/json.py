@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from unstuck.findings import Finding
 from unstuck.report.report import AppliedFix, Report, recent_loss, starting_loss
 from unstuck.report.text import source_line
-from unstuck.trace import Kind, Location, Role, Site, Trace
+from unstuck.report.watching import budget_warning
+from unstuck.trace import Kind, Location, Role, Site, Trace, Watching
 
 SCHEMA_VERSION = 1
 
@@ -45,6 +47,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "weights_loaded": trace.facts.weights_loaded,
             "internal_error": trace.facts.internal_error,
         },
+        "watching": _watching(trace.facts.watching),
         "loss": {"at_start": start, "baseline": baseline, "recent": recent_loss(trace)},
         "causes": [
             {
@@ -58,6 +61,15 @@ def as_dict(report: Report) -> dict[str, Any]:
         "withheld": list(report.withheld),
         "not_checked": [{"code": r.code, "name": r.name, "needs": r.lacking} for r in report.not_checked],
         "sites": [_site(trace, site) for site in sorted(trace.sites, key=lambda s: s.order)],
+    }
+
+
+def _watching(cost: Watching) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(cost),
+        "share": cost.share,
+        "budget_missed": cost.missed,
+        "warning": budget_warning(cost),
     }
 
 

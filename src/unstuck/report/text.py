@@ -13,6 +13,7 @@ from rich.text import Text
 
 from unstuck.findings import Finding, Severity
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
+from unstuck.report.watching import budget_warning, cost_line
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
 
@@ -153,10 +154,14 @@ def _print_run(console: Console, report: Report) -> None:
         parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
     if recent is not None and run.steps > 1:
         parts.append(f"{recent:.4f} over the last {min(100, len(trace.objective))} steps")
-    if not run.probe:
+    cost = None if run.probe else cost_line(trace.facts.watching, run.steps)
+    if cost is None and not run.probe:
         parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
     if trace.facts.skipped_updates:
         parts.append(f"{trace.facts.skipped_updates} updates skipped by GradScaler")
-    if run.seconds:
-        parts.append(f"watching took {run.watching_seconds:.1f} s of {run.seconds:.1f} s")
     console.print(Text("\n" + "; ".join(parts), "dim"), soft_wrap=True)
+    if cost is not None:
+        console.print(Text(cost, "dim"), soft_wrap=True)
+        warning = budget_warning(trace.facts.watching)
+        if warning is not None:
+            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)

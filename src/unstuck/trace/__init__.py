@@ -2,5 +2,6 @@
 
 from unstuck.trace.sites import Edge, Kind, Location, Site
 from unstuck.trace.trace import LossCall, Role, Signal, Trace
+from unstuck.trace.watching import Watching
 
-__all__ = ["Edge", "Kind", "Location", "LossCall", "Role", "Signal", "Site", "Trace"]
+__all__ = ["Edge", "Kind", "Location", "LossCall", "Role", "Signal", "Site", "Trace", "Watching"]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from unstuck.stats.summary import TensorSummary
 from unstuck.stats.table import SummaryTable
 from unstuck.trace.sites import Edge, Kind, Site
+from unstuck.trace.watching import Watching
 
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 Place = tuple[SummaryTable, int]
@@ -76,6 +77,7 @@ class Facts:
     skipped_updates: int = 0  # by AMP's GradScaler, after an overflow
     other_threads: bool = False  # backward calls or optimizer steps were made in threads that are not watched
     internal_error: str | None = None
+    watching: Watching = field(default_factory=Watching)  # what it cost
 
 
 @dataclass
@@ -129,8 +131,8 @@ class Trace:
     ) -> None:
         """Record rows of a table, all of them when `rows` is None, each under its key.
 
-        With `replace` they take the place of earlier ones of that step. They are sorted in when the first question is
-        asked: while the network trains, nothing waits for that.
+        A row of -1 stands for a summary that there is not. With `replace` they take the place of earlier ones of that
+        step. They are sorted in when the first question is asked: while the network trains, nothing waits for that.
         """
         self._unsorted.append((step, keys, table, range(len(table)) if rows is None else rows, replace))
         self._bytes[step] += table.nbytes + BYTES_A_ROW * len(table)
@@ -138,6 +140,8 @@ class Trace:
     def _sort_in(self) -> None:
         for step, keys, table, rows, replaces in self._unsorted:
             for row, key in zip(rows, keys, strict=True):
+                if row < 0:
+                    continue
                 series = self._summaries[key]
                 earlier = None if replaces else series.get(step)
                 if earlier is None:
