@@ -12,7 +12,7 @@ Function = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class TorchCall:
     """A call of torch's Python API: the operation's plain name ("tanh" for `tanh_` too), function and arguments."""
 

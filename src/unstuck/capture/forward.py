@@ -7,7 +7,7 @@ every call of torch's Python API: module forms, functional forms and operators o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,6 +36,7 @@ from unstuck.capture.passing import (
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import COMPOSITES, look_inside
 
+KNOWN_FUNCTIONS = 4096  # torch has some 2,000; programs may bring their own
 Before = Callable[[Recorder, TorchCall], TorchCall | None]
 After = Callable[[Recorder, TorchCall, Any], bool]
 
@@ -80,17 +81,28 @@ AFTER: dict[str, After] = _table(
 )
 
 
-def look_before(recorder: Recorder, call: TorchCall) -> TorchCall | None:
-    """Look at a call before it runs; return a changed call, or None to leave it."""
-    handler = BEFORE.get(call.op)
-    return handler(recorder, call) if handler is not None else None
-
-
 def look_after(recorder: Recorder, call: TorchCall, out: Any) -> None:
     """Note what a call made."""
     handler = AFTER.get(call.op)
     if handler is None or not handler(recorder, call, out):
         after_other(recorder, call, out)
+
+
+class _Seen(NamedTuple):
+    """What is done about a function of torch."""
+
+    op: str
+    inert: bool  # nothing
+    reads: bool  # it changes no tensor's elements, or is an activation function, whose handler knows what waits
+    composite: bool
+    before: Before | None
+
+
+def _seen(func: Callable[..., Any]) -> _Seen:
+    name = op_name(func)
+    op = plain_op(name)
+    reads = name in READING or op in functions.ACTIVATION_OPS
+    return _Seen(op, name in INERT, reads, func in COMPOSITES, BEFORE.get(op))
 
 
 class CaptureMode(SwitchedMode):
@@ -101,27 +113,36 @@ class CaptureMode(SwitchedMode):
         self.recorder = recorder
         self.guard = guard
         self.active = True
+        self._known: dict[Callable[..., Any], _Seen] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the call, looking at it before and after."""
         kwargs = kwargs or {}
-        name = op_name(func)
-        if self.recorder.queue.waiting and name not in READING and plain_op(name) not in functions.ACTIVATION_OPS:
-            self.guard(self.recorder.queue.settle)
-        if not self.active or name in INERT or not (torch.is_grad_enabled() or self.recorder.log is not None):
+        seen = self._known.get(func) or self._learn(func)
+        recorder = self.recorder
+        if recorder.queue.waiting is not None and not seen.reads:
+            self.guard(recorder.queue.settle)
+        if seen.inert or not self.active or not (torch.is_grad_enabled() or recorder.log is not None):
             return func(*args, **kwargs)
         if _transformed():
             return func(*args, **kwargs)
-        if func in COMPOSITES:
+        if seen.composite:
             return look_inside(self, func, args, kwargs)
-        call = TorchCall(plain_op(name), func, args, kwargs)
-        changed = self.guard(look_before, self.recorder, call)
-        call = call if changed is None else changed
+        call = TorchCall(seen.op, func, args, kwargs)
+        if seen.before is not None:
+            changed = self.guard(seen.before, recorder, call)
+            call = call if changed is None else changed
         out = func(*call.args, **call.kwargs)
-        self.guard(look_after, self.recorder, call, out)
+        self.guard(look_after, recorder, call, out)
         return out
+
+    def _learn(self, func: Callable[..., Any]) -> _Seen:
+        if len(self._known) > KNOWN_FUNCTIONS:
+            self._known.clear()
+        seen = self._known[func] = _seen(func)
+        return seen
 
 
 def _transformed() -> bool:

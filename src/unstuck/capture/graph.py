@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -31,8 +31,7 @@ class Replay:
         return self.call.func(*args, **kwargs)
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a tensor came from.
 
     `sites` are the nearest sites upstream; `direct` says that only transparent operations stand between; `leaf` is

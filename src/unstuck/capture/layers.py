@@ -47,8 +47,9 @@ def after_weight_layer(recorder: Recorder, call: TorchCall, out: Any) -> bool:
 def _operands(recorder: Recorder, call: TorchCall) -> Operands | None:
     """Return (input, weight, bias, weight on the right) of a weight layer's call, or None."""
     if call.op in functions.WEIGHT_OPS:
+        first, second, third = functions.WEIGHT_OPS[call.op]
         names = ("mat1", "mat2", "input") if call.op == "addmm" else ("input", "weight", "bias")
-        x, weight, bias = (call.arg(p, n) for p, n in zip(functions.WEIGHT_OPS[call.op], names, strict=True))
+        x, weight, bias = call.arg(first, names[0]), call.arg(second, names[1]), call.arg(third, names[2])
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
             return x, weight, bias, call.op == "addmm"
         return None
@@ -149,7 +150,8 @@ def after_embedding(recorder: Recorder, call: TorchCall, out: Any) -> bool:
 def _only_reshapes(index: Any) -> bool:
     """Tell whether an index adds dimensions but leaves no element out."""
     return all(
-        i is None or i is Ellipsis or i == slice(None) for i in (index if isinstance(index, tuple) else (index,))
+        i is None or i is Ellipsis or (isinstance(i, slice) and i == slice(None))
+        for i in (index if isinstance(index, tuple) else (index,))
     )
 
 

@@ -20,12 +20,19 @@ from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters,
 class Frame:
     """One running call of a module: its path, its class, and the counters of the places passed within it."""
 
-    def __init__(self, path: str, module: nn.Module | None) -> None:
+    __slots__ = ("from_torch", "kind", "ordinals", "path")
+
+    def __init__(self, path: str, kind: str = "", *, from_torch: bool = False) -> None:
         self.path = path
-        kind = own_class(module) if module is not None else None
-        self.kind = kind.__name__ if kind is not None else ""
-        self.from_torch = kind is not None and kind.__module__.startswith("torch.nn.")
+        self.kind = kind
+        self.from_torch = from_torch
         self.ordinals = Ordinals()
+
+    @classmethod
+    def of(cls, path: str, module: nn.Module) -> Frame:
+        """Return the frame of a module's call."""
+        kind = own_class(module)
+        return cls(path, kind.__name__, from_torch=kind.__module__.startswith("torch.nn."))
 
 
 def _passes_through(module: nn.Module) -> bool:
@@ -51,7 +58,8 @@ class ModuleTracker:
     def __init__(self, guard: Callable[..., Any]) -> None:
         self._guard = guard
         self._stack: list[Frame] = []
-        self._outside = Frame("", None)
+        self._outside = Frame("")
+        self._known: dict[int, tuple[weakref.ref[nn.Module], Frame]] = {}
         self._paths: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self._parameter_names: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
         self._names_by_id: dict[int, str] = {}
@@ -81,7 +89,7 @@ class ModuleTracker:
 
     def new_step(self) -> None:
         """Start the counters outside modules anew."""
-        self._outside = Frame("", None)
+        self._outside = Frame("")
 
     @property
     def current(self) -> Frame:
@@ -120,7 +128,13 @@ class ModuleTracker:
         return False
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() != self._thread:
+            return
+        known = self._known.get(id(module))
+        if known is not None and known[0]() is module:
+            seen = known[1]
+            self._stack.append(Frame(seen.path, seen.kind, from_torch=seen.from_torch))
+        else:
             self._guard(self._push, module)
 
     def _push(self, module: nn.Module) -> None:
@@ -129,7 +143,9 @@ class ModuleTracker:
                 self._stack.append(self.current)
                 return
             self._name_tree(self._owner(module))
-        self._stack.append(Frame(self._paths[module], module))
+        frame = Frame.of(self._paths[module], module)
+        self._known[id(module)] = weakref.ref(module), frame
+        self._stack.append(frame)
 
     def _owner(self, module: nn.Module) -> nn.Module:
         """Return the outermost module that holds `module` and in whose methods it is called; else itself.

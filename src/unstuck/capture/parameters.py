@@ -60,18 +60,20 @@ class Parameters:
 
     def belongs(self, parameter: Tensor, optimizer: int) -> None:
         """Note which optimizer (its id) updates a parameter, which may be one that no observed call used."""
-        self._optimizers[self._site_of(parameter, None, "").index] = optimizer
+        known = self._by_id.get(id(parameter))
+        if known is None or known[0]() is not parameter or self._optimizers.get(known[1]) != optimizer:
+            self._optimizers[self._site_of(parameter, None, "").index] = optimizer
 
     def _due(self, optimizer: int | None) -> list[tuple[int, Tensor]]:
         """Return (site, parameter) of those to be measured: all but the ones that another optimizer updates."""
-        live = ((index, self.live(index)) for index in self._live)
-        return [
-            (index, parameter)
-            for index, parameter in live
-            if parameter is not None
-            and parameter.requires_grad
-            and (optimizer is None or self._optimizers.get(index, optimizer) == optimizer)
-        ]
+        due = []
+        for index, reference in self._live.items():
+            parameter = reference()
+            if parameter is None or not parameter.requires_grad:
+                continue
+            if optimizer is None or self._optimizers.get(index, optimizer) == optimizer:
+                due.append((index, parameter))
+        return due
 
     def _site_of(self, parameter: Tensor, owner: Site | None, slot: str) -> Site:
         known = self._by_id.get(id(parameter))

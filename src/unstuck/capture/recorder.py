@@ -69,6 +69,7 @@ class Recorder:
         self._places: Counter[Hashable] = Counter()  # how many sites share a module, an operation and a line
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
+        self._edges: set[tuple[int, int, bool]] = set()  # those of the trace, quicker to compare
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Recorder:
         `source` is the input of operations that have no parameters of their own: outside a module that is theirs alone,
         the layer before them is part of their identity, so that a dropped layer shifts nobody's place.
         """
-        site = self._replay(kind, op) or self._site(kind, op, self._layers_behind(source))
+        site = self._replay(kind, op) or self._site(kind, op, source)
         if self.log is not None:
             self.log.append(site)
         self._passages[site.index] = Passage()
@@ -150,16 +151,20 @@ class Recorder:
         origin = self.origins.of(tensor)
         return origin.sites if origin is not None and origin.direct else ()
 
-    def _site(self, kind: Kind, op: str, behind: tuple[int, ...]) -> Site:
-        user = self.locator.frame(sys._getframe())
+    def _site(self, kind: Kind, op: str, source: object) -> Site:
         here = self.modules.current
-        line: Hashable = None if here.from_torch or user is None else (user.f_code.co_filename, user.f_lineno)
-        behind = () if here.from_torch else behind
+        line: Hashable = None
+        behind: tuple[int, ...] = ()
+        if not here.from_torch:
+            user = self.locator.frame(sys._getframe())
+            line = None if user is None else (user.f_code.co_filename, user.f_lineno)
+            behind = self._layers_behind(source)
         place = (here.path, op, line)
         key = (place, behind, here.ordinals.next((op, line, behind)))
         site = self.sites.get(key)
         if site is None:
-            site = self.sites.create(key, kind, op, here.path, location_of(user), self._places[place], here.kind)
+            location = location_of(self.locator.frame(sys._getframe()))
+            site = self.sites.create(key, kind, op, here.path, location, self._places[place], here.kind)
             self._places[place] += 1
         return site
 
@@ -167,8 +172,13 @@ class Recorder:
         """Note what made the inputs of a site."""
         for tensor in tensors_in(inputs):
             origin = self.origins.of(tensor)
-            if origin is not None:
-                self.trace.edges.update(Edge(p, site.index, origin.direct) for p in origin.sites if p != site.index)
+            if origin is None:
+                continue
+            for producer in origin.sites:
+                edge = (producer, site.index, origin.direct)
+                if edge not in self._edges and producer != site.index:
+                    self._edges.add(edge)
+                    self.trace.edges.add(Edge(*edge))
 
     def measure_input(self, site: Site, x: Tensor, unit_dim: int, before: Origin | None) -> None:
         """Record the pre-activation `x` of an activation function; `before` tells what made it.

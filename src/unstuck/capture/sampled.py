@@ -48,6 +48,8 @@ class SampledPatches:
         self._undo.append(patch_checkpoints(self._recorder, self._mode))
         self._patch_apply()
         self._patch_has_torch_function()
+        for owner in (torch.optim.Optimizer, torch.nn.Module):
+            self._patch_zero_grad(owner)
         self._patch_tracer("trace")
         self._patch_tracer("trace_module")
 
@@ -85,6 +87,21 @@ class SampledPatches:
 
         setattr(function, "apply", classmethod(apply))  # noqa: B010  (mypy: not a method one may assign to)
         self._undo.append(lambda: setattr(function, "apply", original))
+
+    def _patch_zero_grad(self, owner: type[Any]) -> None:
+        """Take the mode away for `zero_grad`: of its many small calls none makes anything to look at."""
+        original = owner.zero_grad
+
+        @functools.wraps(original)
+        def zero_grad(*args: Any, **kwargs: Any) -> Any:
+            modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+            if not modes or modes[-1] is not self._mode:
+                return original(*args, **kwargs)
+            with torch.overrides._pop_mode_temporarily():
+                return original(*args, **kwargs)
+
+        setattr(owner, "zero_grad", zero_grad)  # noqa: B010
+        self._undo.append(lambda: setattr(owner, "zero_grad", original))
 
     def _seen(self, cls: type[Any], args: tuple[Any, ...], out: Any) -> None:
         call = TorchCall(cls.__name__, cls.apply, args, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import sysconfig
-from collections import Counter
 from collections.abc import Hashable, Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -150,10 +149,10 @@ class Ordinals:
     """Counts how often a place was passed within one call of a module (or, outside modules, one step)."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Hashable] = Counter()
+        self._counts: dict[Hashable, int] = {}
 
     def next(self, place: Hashable) -> int:
         """Return 0 for the first passage, 1 for the second, …"""
-        n = self._counts[place]
-        self._counts[place] += 1
+        n = self._counts.get(place, 0)
+        self._counts[place] = n + 1
         return n

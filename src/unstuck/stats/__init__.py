@@ -17,6 +17,11 @@ def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, 
 
         if x.dtype in cpu.SUPPORTED:
             return cpu.summarise(x, unit_dim=unit_dim, interval=interval)
+    if x.device.type == "cuda":
+        from unstuck.stats import cuda
+
+        if x.dtype in cuda.SUPPORTED and cuda.available():
+            return cuda.summarise(x, unit_dim=unit_dim, interval=interval)
     return reference.summarise(x, unit_dim=unit_dim, interval=interval)
 
 

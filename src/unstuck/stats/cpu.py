@@ -9,10 +9,8 @@ are shared out among as many threads as torch has (`torch.get_num_threads`).
 from __future__ import annotations
 
 import math
-import os
 from array import array
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstuck.stats import passes
+from unstuck.stats import passes, team
 from unstuck.stats.layout import Shape, laid_out
 from unstuck.stats.summary import BINS, TensorSummary
 from unstuck.stats.table import SummaryTable
@@ -30,7 +28,9 @@ from unstuck.stats.table import SummaryTable
 Array = npt.NDArray[Any]
 Interval = tuple[float, float] | None
 
-PARALLEL_FROM = 1 << 18  # elements; below it, waking a thread costs more than it gains
+PARALLEL_FROM = 1 << 16  # elements for each thread; with fewer, sharing out costs more than it gains
+EVERYWHERE = (-math.inf, math.inf)
+LEAST = 5e-324  # equals zero where `torch.set_flush_denormal(True)` was called
 LONGEST = 1 << 30  # elements read at a time: the counters have 32 bits
 COPIED: list[int] = []
 """Sizes, in elements, of the tensors that had to be copied because they were not dense."""
@@ -100,72 +100,125 @@ class Jobs:
         address: int,
         shape: Shape,
         interval: Interval = None,
-        *,
         with_units: bool = False,
         stride: int = 1,
         minus: int = 0,
-    ) -> None:
-        """Add (outer, units, inner) elements at `address`, `stride` elements apart, less those at `minus` if any."""
-        self._rows.extend((address, *shape, stride, minus, 0))
-        self._limits.extend(_limits_in(self.kind, interval))
-        self._with_units.append(with_units)
-        self._elements += shape[0] * shape[1] * shape[2]
+    ) -> int:
+        """Add (outer, units, inner) elements at `address`, `stride` elements apart, less those at `minus` if any.
 
-    def refine(self, job: int, shape: Shape, interval: Interval, *, with_units: bool) -> None:
-        """Have job number `job` tell of units and of an interval as well; its elements stay where they are."""
+        Returns the job's number.
+        """
+        outer, units, inner = shape
+        self._rows.extend((address, outer, units, inner, stride, minus, 0))
+        self._limits.extend(EVERYWHERE if interval is None else _limits_in(self.kind, interval))
+        self._with_units.append(with_units)
+        self._elements += outer * units * inner
+        return len(self._with_units) - 1
+
+    def refine(self, job: int, shape: Shape, interval: Interval, *, with_units: bool) -> bool:
+        """Have job number `job` tell of units and of an interval as well; its elements stay where they are.
+
+        Returns False when it does so already.
+        """
+        if self._with_units[job] or tuple(self._limits[2 * job : 2 * job + 2]) != EVERYWHERE:
+            return False
         begin = job * passes.COLUMNS
         self._rows[begin + passes.OUTER : begin + passes.INNER + 1] = array("q", shape)
         self._limits[2 * job : 2 * job + 2] = array("d", _limits_in(self.kind, interval))
         self._with_units[job] = with_units
+        return True
 
     def summaries(self, wanted: Sequence[int] | None = None) -> SummaryTable:
         """Summarise the jobs with these numbers (all of them when `wanted` is None), in that order."""
+        if LEAST != 0.0:
+            return self._summaries(wanted, torch.get_num_threads())
+        torch.set_flush_denormal(False)  # subnormal numbers are no zeros
+        try:
+            return self._summaries(wanted, 1)  # other threads have settings of their own
+        finally:
+            torch.set_flush_denormal(True)
+
+    def _summaries(self, wanted: Sequence[int] | None, threads: int) -> SummaryTable:
         rows = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, passes.COLUMNS)
         limits = np.frombuffer(self._limits).reshape(-1, 2).astype(self.kind.compute)
         with_units = np.array(self._with_units, dtype=np.bool_)
         if wanted is not None:
             rows, limits, with_units = rows[wanted], limits[wanted], with_units[wanted]
-        threads = min(torch.get_num_threads(), self._elements // PARALLEL_FROM)
-        if threads < 2 and self._elements <= LONGEST:
-            return _summarised(self.kind, rows, limits, with_units)
+        elements = self._elements if wanted is None else int(rows[:, passes.OUTER : passes.INNER + 1].prod(1).sum())
+        threads = min(threads, elements // PARALLEL_FROM)
+        if threads < 2 and elements <= LONGEST:
+            return _Pass(self.kind, rows, limits, with_units).run()
         return _shared_out(self.kind, rows, limits, with_units, max(1, threads))
 
 
 @cache
+@np.errstate(over="ignore")  # limits beyond the type's range
 def _limits_in(kind: _Kind, interval: Interval) -> tuple[float, float]:
     """Return the least number of the computing type not below the lower limit, the greatest not above the upper one.
 
     Numbers of that type are outside the one pair exactly when they are outside the other.
     """
     if interval is None:
-        return -math.inf, math.inf
+        return EVERYWHERE
     compute = kind.compute
     lower, upper = compute(interval[0]), compute(interval[1])
-    if lower < interval[0]:
+    if float(lower) < interval[0]:
         lower = np.nextafter(lower, compute(np.inf))
-    if upper > interval[1]:
+    if float(upper) > interval[1]:
         upper = np.nextafter(upper, compute(-np.inf))
     return float(lower), float(upper)
 
 
-def _summarised(kind: _Kind, rows: Array, limits: Array, with_units: Array) -> SummaryTable:
-    """Make the pass over the tensors of a table, in this thread."""
-    n = len(rows)
-    unit_starts = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(rows[:, passes.UNITS], out=unit_starts[1:])
-    rows = np.ascontiguousarray(rows)
-    rows[:, passes.UNITS_AT] = unit_starts[:-1]
-    units = int(unit_starts[-1])
-    numbers, counts, starts = np.empty((n, 4)), np.empty((n, 4), np.int64), np.empty(n + 1, np.int64)
-    room = n * 2 * BINS
-    bins, filled = np.empty(room, np.uint16), np.empty(room, np.int32)
-    sums, ends, counted = np.empty((2, units)), np.empty((2, units), kind.compute), np.empty((3, units), np.int32)
-    like = np.empty(0, kind.read)
-    passes.summarise_table(like, rows, limits, numbers, counts, starts, bins, filled, sums, ends, counted)
-    used = int(starts[-1])
-    return SummaryTable(
-        numbers, counts, starts, bins[:used].copy(), filled[:used].copy(), with_units, unit_starts, sums, ends, counted
-    )
+class _Pass:
+    """The arrays of a pass over the rows of a table of tensors."""
+
+    def __init__(self, kind: _Kind, rows: Array, limits: Array, with_units: Array) -> None:
+        n = len(rows)
+        self.kind, self.with_units = kind, with_units
+        self.unit_starts = np.zeros(n + 1, dtype=np.int64)
+        np.cumsum(rows[:, passes.UNITS], out=self.unit_starts[1:])
+        rows = np.ascontiguousarray(rows)
+        rows[:, passes.UNITS_AT] = self.unit_starts[:-1]
+        self.units = int(self.unit_starts[-1])
+        self.arrays = (
+            rows,
+            np.ascontiguousarray(limits),
+            np.empty((n, 4)),
+            np.empty((n, 4), np.int64),
+            np.empty((n, 2), np.int64),
+            np.empty(n * 2 * BINS, np.uint16),
+            np.empty(n * 2 * BINS, np.int32),
+            np.empty((2, self.units)),
+            np.empty((2, self.units), kind.compute),
+            np.empty((3, self.units), np.int32),
+        )
+
+    def run(self) -> SummaryTable:
+        """Make the pass in this thread."""
+        n = len(self.with_units)
+        passes.summarise_table(np.empty(0, self.kind.read), 0, n, *self.arrays)
+        return self._table([0, n])
+
+    def run_in_parts(self, bounds: list[int], threads: int) -> SummaryTable:
+        """Make the pass with several threads; each part begins at one of the bounds and ends at the next."""
+        addresses = [a.__array_interface__["data"][0] for a in self.arrays]
+        head = [0, len(bounds) - 1, len(self.with_units), self.units]
+        data = array("q", [*head, *addresses, *bounds])
+        team.run(passes.worker(self.kind.read), data.buffer_info()[0], threads)
+        return self._table(bounds)
+
+    def _table(self, bounds: list[int]) -> SummaryTable:
+        _, _, numbers, counts, spans, bins, filled, sums, ends, counted = self.arrays
+        starts = np.zeros(len(spans) + 1, dtype=np.int64)
+        np.cumsum(spans[:, 1] - spans[:, 0], out=starts[1:])
+        used = [slice(2 * BINS * a, int(spans[b - 1, 1])) for a, b in pairwise(bounds) if a < b]
+        if len(used) == 1:
+            bins, filled = bins[used[0]].copy(), filled[used[0]].copy()
+        else:
+            bins, filled = (np.concatenate([a[:0], *(a[own] for own in used)]) for a in (bins, filled))
+        return SummaryTable(
+            numbers, counts, starts, bins, filled, self.with_units, self.unit_starts, sums, ends, counted
+        )
 
 
 # -- sharing out -------------------------------------------------------------------------------------------------------
@@ -174,20 +227,25 @@ def _summarised(kind: _Kind, rows: Array, limits: Array, with_units: Array) -> S
 def _shared_out(kind: _Kind, rows: Array, limits: Array, with_units: Array, threads: int) -> SummaryTable:
     """Make the pass with several threads: large tensors are cut, and each thread takes about as many elements."""
     sizes = rows[:, passes.OUTER] * rows[:, passes.UNITS] * rows[:, passes.INNER]
-    longest = min(LONGEST, max(PARALLEL_FROM // 2, -(-int(sizes.sum()) // threads)))
-    pieces, owners = [], []
-    for k, row in enumerate(rows):
-        own = [row] if sizes[k] <= longest else list(_cut(row, longest, kind.itemsize))
-        pieces += own
-        owners += [k] * len(own)
-    table, owner = np.array(pieces), np.array(owners)
-    ends = np.cumsum(table[:, passes.OUTER] * table[:, passes.UNITS] * table[:, passes.INNER])
-    cuts = [0, *np.searchsorted(ends, ends[-1] * np.arange(1, threads) / threads, side="left") + 1, len(table)]
-    spans = [slice(a, b) for a, b in pairwise(cuts) if a < b]
-    work = [(kind, table[span], limits[owner[span]], with_units[owner[span]]) for span in spans]
-    others = [_pool().submit(_summarised, *args) for args in work[1:]]
-    parts = [_summarised(*work[0]), *(other.result() for other in others)]
-    return _put_together(SummaryTable.joined(parts), owner) if len(table) > len(rows) else SummaryTable.joined(parts)
+    longest = min(LONGEST, max(PARALLEL_FROM, -(-int(sizes.sum()) // threads)))
+    owner = np.arange(len(rows))
+    if sizes.max() > longest:
+        cut = [
+            [row] if size <= longest else list(_cut(row, longest, kind.itemsize))
+            for row, size in zip(rows, sizes, strict=True)
+        ]
+        owner = np.repeat(owner, [len(pieces) for pieces in cut])
+        rows = np.array([piece for pieces in cut for piece in pieces])
+        sizes, limits, with_units = (
+            rows[:, passes.OUTER] * rows[:, passes.UNITS] * rows[:, passes.INNER],
+            limits[owner],
+            with_units[owner],
+        )
+    ends = np.cumsum(sizes)
+    wanted = ends[-1] * np.arange(1, threads) / threads
+    bounds = [0, *(np.searchsorted(ends, wanted) + 1).clip(max=len(rows)).tolist(), len(rows)]
+    table = _Pass(kind, rows, limits, with_units).run_in_parts(bounds, threads)
+    return table if owner[-1] == len(rows) - 1 else _put_together(table, owner)
 
 
 def _cut(row: Array, longest: int, itemsize: int) -> Iterable[Array]:
@@ -208,23 +266,12 @@ def _cut(row: Array, longest: int, itemsize: int) -> Iterable[Array]:
 def _put_together(pieces: SummaryTable, owner: Array) -> SummaryTable:
     """Merge the neighbouring rows that belong to one tensor."""
     firsts = np.flatnonzero(np.diff(owner, prepend=-1)).tolist()
-    tables = []
-    for first, end in zip(firsts, [*firsts[1:], len(owner)], strict=True):
-        summary = pieces.summary(first)
-        for row in range(first + 1, end):
-            summary = summary.merge(pieces.summary(row))
-        tables.append(summary)
-    return SummaryTable.of(tables)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="unstuck-stats")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    spans = zip(firsts, [*firsts[1:], len(owner)], strict=True)
+    return SummaryTable.joined([pieces.merged(first, end) for first, end in spans])
 
 
 def load() -> None:
     """Compile the pass for float32, or load it from the cache on disk."""
     summarise(torch.zeros(1))
+    if torch.get_num_threads() > 1:
+        passes.worker(np.float32)

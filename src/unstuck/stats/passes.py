@@ -9,6 +9,7 @@ where integer comparison orders floats of one sign.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -47,6 +48,17 @@ def _pointer(_context: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
 
     return signature, generate
+
+
+@intrinsic
+def _fetch_and_add(_context: Any, pointer: Any) -> Any:
+    """Return the int64 at `pointer` and add 1 to it, as one operation for all threads."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        one = context.get_constant(types.int64, 1)
+        return builder.atomic_rmw("add", args[0], one, "monotonic")
+
+    return types.int64(pointer), generate
 
 
 # -- loops over one chunk ----------------------------------------------------------------------------------------------
@@ -408,41 +420,118 @@ def _summarise_row(like: Array, row: Array, limits: Array, scratch: Any, results
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def summarise_table(
     like: Array,
+    first: int,
+    end: int,
     table: Array,
     limits: Array,
     numbers: Array,
     counts: Array,
-    starts: Array,
+    spans: Array,
     bins: Array,
     filled: Array,
     unit_sums: Array,
     unit_ends: Array,
     unit_counts: Array,
 ) -> None:
-    """Summarise the tensors of a table, one a row.
+    """Summarise the tensors of rows `first` to `end` of a table.
 
     `like` has the type to read (uint16 for bfloat16, int16 for float16), `limits`, (tensors, 2), holds the responsive
     intervals in the type to compute in. Results: `numbers`, float64 (tensors, 4), and `counts`, int64 (tensors, 4), by
-    the columns named above; the filled bins of tensor k and how many elements each has, from `starts[k]` to
-    `starts[k + 1]`; and for all units of all tensors `unit_sums`, float64 (2, units), of values and squares;
-    `unit_ends`, (2, units) of the computing type; `unit_counts`, int32 (3, units), of zeros, elements outside and
-    non-finite ones.
+    the columns named above; the filled bins of tensor k and how many elements each has, from `spans[k, 0]` to
+    `spans[k, 1]`, where those of tensor `first` begin at `first * 2 * BINS`; and for all units of all tensors
+    `unit_sums`, float64 (2, units), of values and squares; `unit_ends`, (2, units) of the computing type;
+    `unit_counts`, int32 (3, units), of zeros, elements outside and non-finite ones.
     """
     widest = CHUNK
-    for k in range(len(table)):
+    for k in range(first, end):
         if table[k, INNER] == 1:
             widest = max(widest, _rows_at_once(table[k, UNITS]) * table[k, UNITS])
     buffer, places, ends = np.empty((2, widest), limits.dtype), np.empty(CHUNK, np.uint16), np.empty(2, limits.dtype)
     scratch = buffer, places, ends, np.zeros(2, np.int64), np.zeros((COPIES, 2 * SIDE), np.int32)
-    unit_sums[:] = 0.0
-    unit_ends[0, :] = np.inf
-    unit_ends[1, :] = -np.inf
-    unit_counts[:] = 0
-    starts[0] = 0
-    for k in range(len(table)):
+    to = first * 2 * BINS
+    for k in range(first, end):
         a = table[k, UNITS_AT]
         b = a + table[k, UNITS]
+        unit_sums[:, a:b] = 0.0
+        unit_ends[0, a:b] = np.inf
+        unit_ends[1, a:b] = -np.inf
+        unit_counts[:, a:b] = 0
         sums, extremes = (unit_sums[0, a:b], unit_sums[1, a:b]), (unit_ends[0, a:b], unit_ends[1, a:b])
         counted = unit_counts[0, a:b], unit_counts[1, a:b], unit_counts[2, a:b]
-        out = numbers[k], counts[k], bins, filled, starts[k]
-        starts[k + 1] = _summarise_row(like, table[k], limits[k], scratch, (*sums, *extremes, *counted), out)
+        out = numbers[k], counts[k], bins, filled, to
+        spans[k, 0] = to
+        to = _summarise_row(like, table[k], limits[k], scratch, (*sums, *extremes, *counted), out)
+        spans[k, 1] = to
+
+
+# -- work for several threads ------------------------------------------------------------------------------------------
+
+ARRAYS = 10  # that `summarise_table` takes after `end`
+
+
+@_jit
+def _work(data: Any, like: Array, compute: Array) -> None:
+    """Take part after part of a table until all are taken.
+
+    `data`, int64, holds a counter, the numbers of parts, tensors and units, the addresses of the arrays, and where each
+    part begins, and the last one ends.
+    """
+    head = carray(data, (4 + ARRAYS,))
+    parts, n, units = head[1], head[2], head[3]
+    bounds = carray(data, (4 + ARRAYS + parts + 1,))[4 + ARRAYS :]
+    integers, floats, halves, singles = (
+        np.empty(0, np.int64),
+        np.empty(0),
+        np.empty(0, np.uint16),
+        np.empty(0, np.int32),
+    )
+    while True:
+        part = _fetch_and_add(data)  # type: ignore[call-arg, var-annotated]
+        if part >= parts:
+            return
+        summarise_table(
+            like,
+            bounds[part],
+            bounds[part + 1],
+            carray(_pointer(head[4], integers), (n, COLUMNS)),
+            carray(_pointer(head[5], compute), (n, 2)),
+            carray(_pointer(head[6], floats), (n, 4)),
+            carray(_pointer(head[7], integers), (n, 4)),
+            carray(_pointer(head[8], integers), (n, 2)),
+            carray(_pointer(head[9], halves), (n * 2 * BINS,)),
+            carray(_pointer(head[10], singles), (n * 2 * BINS,)),
+            carray(_pointer(head[11], floats), (2, units)),
+            carray(_pointer(head[12], compute), (2, units)),
+            carray(_pointer(head[13], singles), (3, units)),
+        )
+
+
+def _work_float32(data: Any) -> None:
+    _work(data, np.empty(0, np.float32), np.empty(0, np.float32))
+
+
+def _work_float64(data: Any) -> None:
+    _work(data, np.empty(0, np.float64), np.empty(0, np.float64))
+
+
+def _work_bfloat16(data: Any) -> None:
+    _work(data, np.empty(0, np.uint16), np.empty(0, np.float32))
+
+
+def _work_float16(data: Any) -> None:
+    _work(data, np.empty(0, np.int16), np.empty(0, np.float32))
+
+
+@cache
+def worker(read: Any) -> int:
+    """Return the address of the compiled `_work` for elements of this numpy type, C type void(int64 *)."""
+    work = {
+        np.float32: _work_float32,
+        np.float64: _work_float64,
+        np.uint16: _work_bfloat16,
+        np.int16: _work_float16,
+    }
+    signature = types.void(types.CPointer(types.int64))  # type: ignore[no-untyped-call]
+    address = numba.cfunc(signature, cache=True)(work[read]).address
+    assert address is not None
+    return address

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstuck.stats import cpu, reference
+from unstuck.stats import cpu, cuda, reference
 from unstuck.stats.cpu import Interval, Jobs, layout_of
+from unstuck.stats.cuda import Pending
 from unstuck.stats.layout import Shape
 from unstuck.stats.table import SummaryTable
 
@@ -37,11 +38,20 @@ class Sample:
     __slots__ = ("stride", "values")
 
     def __init__(self, x: Tensor) -> None:
+        if x.is_contiguous() and x.numel() <= MAX_SAMPLE:
+            self.values: Tensor = x.detach().clone().view(-1)
+            self.stride: int | None = 1
+            return
         step = -(-x.numel() // MAX_SAMPLE) or 1
-        dense = x.is_contiguous()
-        flat = x.detach().reshape(-1)
-        self.values = (flat if step == 1 else flat[::step]).clone()
-        self.stride = step if dense else None
+        self.values = x.detach().reshape(-1)[::step].clone()
+        self.stride = step if x.is_contiguous() else None
+
+    def lies_in(self, x: Tensor) -> bool:
+        """Tell whether the compiled pass can read the same elements of `x` where they lie."""
+        old, stride = self.values, self.stride
+        if stride is None or not _plain(x) or x.dtype is not old.dtype or not old.is_cpu:
+            return False
+        return x.is_contiguous() and not x.is_neg() and -(-x.numel() // stride) == old.numel()
 
     def differs(self, x: Tensor) -> bool:
         """Tell whether the tensor has changed since."""
@@ -58,7 +68,7 @@ class SummaryQueue:
         self._sources: list[Any] = []  # of each ticket: the jobs or the table it is among, or None
         self._numbers: list[int] = []  # and its number there
         self._kept: list[Tensor] = []  # the owners of borrowed memory
-        self._deferred: tuple[int, Tensor, int] | None = None
+        self.waiting: tuple[int, Tensor, int] | None = None  # a large tensor's ticket, itself and its version
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -66,15 +76,17 @@ class SummaryQueue:
     def add(self, x: Tensor, *, unit_dim: int | None = None, interval: Interval = None, defer: bool = False) -> int:
         """Take a tensor of any size, dtype and device; arguments as `reference.summarise`.
 
-        With `defer`, a large one is summarised when `settle` is called: it must not change until then.
+        With `defer`, a large one is summarised when `settle` or the next such call is made: it must not change until
+        then. What has no elements in memory (on the meta device, sparse or nested) has no summary.
         """
         ticket = len(self._sources)
         if not _plain(x):
             self._place(_elsewhere(x, unit_dim, interval), 0)
         elif x.nbytes < SMALL:
             self._copy(x, unit_dim, interval)
-        elif defer:
-            self._deferred = ticket, x, x._version
+        elif defer and not x.is_inference():
+            self.settle()
+            self.waiting = ticket, x, x._version
             self._place(None, 0)
         else:
             self._place(_at_once(x, unit_dim, interval), 0)
@@ -96,7 +108,7 @@ class SummaryQueue:
         ctypes.memmove(copy, address, size)
         del keep
         self._used += -(-size // ALIGNMENT) * ALIGNMENT
-        self._enter(x.dtype, copy, shape, interval=interval, with_units=unit_dim is not None and x.dim() > 0)
+        self._enter(x.dtype, copy, shape, interval, unit_dim is not None and x.dim() > 0)
 
     def borrow(self, x: Tensor) -> int:
         """Take a tensor that stays as it is until `take`: it is read where it lies."""
@@ -107,28 +119,46 @@ class SummaryQueue:
         return self._enter(x.dtype, address, shape)
 
     def difference(self, x: Tensor, before: Sample) -> int:
-        """Take what was added to a tensor since `before` was taken of it; it stays as it is until `take`."""
-        if before.stride is None or not _plain(x):
-            return self.add(Sample(x).values - before.values)
-        shape = (1, 1, before.values.numel())
-        return self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=before.values.data_ptr())
+        """Take what was added to a tensor since `before` was taken of it; it stays as it is until `take`.
 
-    def _enter(self, dtype: torch.dtype, address: int, shape: Shape, **how: Any) -> int:
+        A tensor that has another number of elements by now, or is on another device, has no summary.
+        """
+        old = before.values
+        if before.stride is not None and before.lies_in(x):
+            self._kept += (x, old)
+            shape = (1, 1, old.numel())
+            return self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=old.data_ptr())
+        new = Sample(x).values
+        if new.shape != old.shape or new.device != old.device:
+            self._place(None, 0)
+            return len(self._sources) - 1
+        wide = torch.promote_types(torch.promote_types(new.dtype, old.dtype), torch.float32)
+        return self.add(new.to(wide) - old.to(wide))
+
+    def _enter(
+        self,
+        dtype: torch.dtype,
+        address: int,
+        shape: Shape,
+        interval: Interval = None,
+        with_units: bool = False,
+        stride: int = 1,
+        minus: int = 0,
+    ) -> int:
         jobs = self._jobs.get(dtype)
         if jobs is None:
             jobs = self._jobs[dtype] = Jobs(dtype)
         self._sources.append(jobs)
-        self._numbers.append(len(jobs))
-        jobs.add(address, shape, **how)
+        self._numbers.append(jobs.add(address, shape, interval, with_units, stride, minus))
         return len(self._sources) - 1
 
     def refine(self, ticket: int, x: Tensor, unit_dim: int | None, interval: Interval) -> bool:
         """Have a tensor that is in the queue, and has not changed, summarised by unit and interval as well.
 
-        Returns False when it is too late for that, so that it must be added again.
+        Returns False when it is too late for that, or was done before, so that it must be added again.
         """
-        if self._deferred is not None and self._deferred[0] == ticket:
-            self._deferred = None
+        if self.waiting is not None and self.waiting[0] == ticket:
+            self.waiting = None
             self._sources[ticket] = _at_once(x, unit_dim, interval)
             return True
         jobs = self._sources[ticket]
@@ -137,19 +167,14 @@ class SummaryQueue:
         address, shape, _ = layout_of(x, unit_dim)
         if address != x.data_ptr():
             return False  # what was copied lies in another order
-        jobs.refine(self._numbers[ticket], shape, interval, with_units=unit_dim is not None and x.dim() > 0)
-        return True
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a large tensor waits to be settled."""
-        return self._deferred is not None
+        with_units = unit_dim is not None and x.dim() > 0
+        return jobs.refine(self._numbers[ticket], shape, interval, with_units=with_units)
 
     def settle(self) -> None:
         """Summarise the large tensor that waits, if any; one that was changed meanwhile has no summary."""
-        if self._deferred is not None:
-            ticket, x, version = self._deferred
-            self._deferred = None
+        if self.waiting is not None:
+            ticket, x, version = self.waiting
+            self.waiting = None
             if x._version == version:
                 self._sources[ticket] = _at_once(x, None, None)
 
@@ -175,9 +200,11 @@ class SummaryQueue:
                 _, numbers, positions = groups.setdefault(id(source), (source, [], []))
                 numbers.append(self._numbers[ticket])
                 positions.append(position)
+        pending = [source for source, _, _ in groups.values() if isinstance(source, Pending)]
+        collected = {id(p): SummaryTable.of([s]) for p, s in zip(pending, cuda.collect(pending), strict=True)}
         rows, tables, at = [-1] * len(tickets), [], 0
         for source, numbers, positions in groups.values():
-            tables.append(source.summaries(numbers) if isinstance(source, Jobs) else source)
+            tables.append(source.summaries(numbers) if isinstance(source, Jobs) else collected.get(id(source), source))
             for position in positions:
                 rows[position] = at
                 at += 1
@@ -189,14 +216,15 @@ class SummaryQueue:
         self._sources.clear()
         self._numbers.clear()
         self._kept.clear()
-        self._deferred = None
+        self.waiting = None
         del self._arenas[KEPT_ARENAS:]
         self._arena, self._used = -1, ARENA
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether the compiled pass can read a tensor."""
-    return type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.dtype in cpu.SUPPORTED
+    """Whether the compiled pass can read a tensor (one that is empty, or known to be zero, has no memory)."""
+    known = type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.dtype in cpu.SUPPORTED
+    return known and x.data_ptr() != 0
 
 
 def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
@@ -208,5 +236,9 @@ def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTabl
     return table
 
 
-def _elsewhere(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
+def _elsewhere(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable | Pending | None:
+    if x.is_meta or x.layout is not torch.strided:
+        return None
+    if x.is_cuda and type(x) in PLAIN and x.layout is torch.strided and x.dtype in cuda.SUPPORTED and cuda.available():
+        return cuda.summarise_async(x, unit_dim=unit_dim, interval=interval)
     return SummaryTable.of([reference.summarise(x, unit_dim=unit_dim, interval=interval)])

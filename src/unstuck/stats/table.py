@@ -90,6 +90,28 @@ class SummaryTable:
             np.concatenate([np.zeros((3, 0), np.int64), *counts], axis=1),
         )
 
+    @np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
+    def merged(self, first: int, end: int) -> SummaryTable:
+        """Return a table of one row: rows `first` to `end` together, which must have the same units."""
+        numbers, counts = self.numbers[first:end], self.counts[first:end]
+        own, units = slice(self.starts[first], self.starts[end]), slice(self.unit_starts[first], self.unit_starts[end])
+        histogram = np.bincount(self.bins[own], self.filled[own])  # in float64, exact up to 2^53
+        bins = np.flatnonzero(histogram)
+        each = (-1, end - first, (units.stop - units.start) // (end - first))
+        sums, ends, counted = (a[:, units].reshape(each) for a in (self.unit_sums, self.unit_ends, self.unit_counts))
+        return SummaryTable(
+            np.array([[*numbers[:, :2].sum(0), numbers[:, 2].min(), numbers[:, 3].max()]]),
+            counts.sum(0, keepdims=True),
+            _starts([len(bins)]),
+            bins.astype(np.uint16),
+            histogram[bins].astype(np.int64),
+            self.has_units[first : first + 1],
+            _starts([each[2]]),
+            sums.sum(1),
+            np.stack([ends[0].min(0), ends[1].max(0)]),
+            counted.sum(1, dtype=np.int64),
+        )
+
     @classmethod
     def joined(cls, tables: Sequence[SummaryTable]) -> SummaryTable:
         """Return the rows of several tables (at least one), in order."""
