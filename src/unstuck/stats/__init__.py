@@ -13,7 +13,7 @@ __all__ = ["load", "summarise"]
 def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None) -> TensorSummary:
     """Summarise a tensor by the fastest means there is for it; see `reference.summarise` for what is measured."""
     if x.device.type == "cpu":
-        from unstuck.stats import cpu  # numba takes a third of a second to load
+        from unstuck.stats import cpu
 
         if x.dtype in cpu.SUPPORTED:
             return cpu.summarise(x, unit_dim=unit_dim, interval=interval)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstuck.stats import passes, team
+from unstuck.stats import columns, team
 from unstuck.stats.layout import Shape, laid_out
 from unstuck.stats.summary import BINS, TensorSummary
 from unstuck.stats.table import SummaryTable
@@ -122,8 +122,8 @@ class Jobs:
         """
         if self._with_units[job] or tuple(self._limits[2 * job : 2 * job + 2]) != EVERYWHERE:
             return False
-        begin = job * passes.COLUMNS
-        self._rows[begin + passes.OUTER : begin + passes.INNER + 1] = array("q", shape)
+        begin = job * columns.COLUMNS
+        self._rows[begin + columns.OUTER : begin + columns.INNER + 1] = array("q", shape)
         self._limits[2 * job : 2 * job + 2] = array("d", _limits_in(self.kind, interval))
         self._with_units[job] = with_units
         return True
@@ -139,12 +139,12 @@ class Jobs:
             torch.set_flush_denormal(True)
 
     def _summaries(self, wanted: Sequence[int] | None, threads: int) -> SummaryTable:
-        rows = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, passes.COLUMNS)
+        rows = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, columns.COLUMNS)
         limits = np.frombuffer(self._limits).reshape(-1, 2).astype(self.kind.compute)
         with_units = np.array(self._with_units, dtype=np.bool_)
         if wanted is not None:
             rows, limits, with_units = rows[wanted], limits[wanted], with_units[wanted]
-        elements = self._elements if wanted is None else int(rows[:, passes.OUTER : passes.INNER + 1].prod(1).sum())
+        elements = self._elements if wanted is None else int(rows[:, columns.OUTER : columns.INNER + 1].prod(1).sum())
         threads = min(threads, elements // PARALLEL_FROM)
         if threads < 2 and elements <= LONGEST:
             return _Pass(self.kind, rows, limits, with_units).run()
@@ -176,9 +176,9 @@ class _Pass:
         n = len(rows)
         self.kind, self.with_units = kind, with_units
         self.unit_starts = np.zeros(n + 1, dtype=np.int64)
-        np.cumsum(rows[:, passes.UNITS], out=self.unit_starts[1:])
+        np.cumsum(rows[:, columns.UNITS], out=self.unit_starts[1:])
         rows = np.ascontiguousarray(rows)
-        rows[:, passes.UNITS_AT] = self.unit_starts[:-1]
+        rows[:, columns.UNITS_AT] = self.unit_starts[:-1]
         self.units = int(self.unit_starts[-1])
         self.arrays = (
             rows,
@@ -195,12 +195,16 @@ class _Pass:
 
     def run(self) -> SummaryTable:
         """Make the pass in this thread."""
+        from unstuck.stats import passes  # numba takes a third of a second to load
+
         n = len(self.with_units)
         passes.summarise_table(np.empty(0, self.kind.read), 0, n, *self.arrays)
         return self._table([0, n])
 
     def run_in_parts(self, bounds: list[int], threads: int) -> SummaryTable:
         """Make the pass with several threads; each part begins at one of the bounds and ends at the next."""
+        from unstuck.stats import passes
+
         addresses = [a.__array_interface__["data"][0] for a in self.arrays]
         head = [0, len(bounds) - 1, len(self.with_units), self.units]
         data = array("q", [*head, *addresses, *bounds])
@@ -226,7 +230,7 @@ class _Pass:
 
 def _shared_out(kind: _Kind, rows: Array, limits: Array, with_units: Array, threads: int) -> SummaryTable:
     """Make the pass with several threads: large tensors are cut, and each thread takes about as many elements."""
-    sizes = rows[:, passes.OUTER] * rows[:, passes.UNITS] * rows[:, passes.INNER]
+    sizes = rows[:, columns.OUTER] * rows[:, columns.UNITS] * rows[:, columns.INNER]
     longest = min(LONGEST, max(PARALLEL_FROM, -(-int(sizes.sum()) // threads)))
     owner = np.arange(len(rows))
     if sizes.max() > longest:
@@ -237,7 +241,7 @@ def _shared_out(kind: _Kind, rows: Array, limits: Array, with_units: Array, thre
         owner = np.repeat(owner, [len(pieces) for pieces in cut])
         rows = np.array([piece for pieces in cut for piece in pieces])
         sizes, limits, with_units = (
-            rows[:, passes.OUTER] * rows[:, passes.UNITS] * rows[:, passes.INNER],
+            rows[:, columns.OUTER] * rows[:, columns.UNITS] * rows[:, columns.INNER],
             limits[owner],
             with_units[owner],
         )
@@ -250,16 +254,16 @@ def _shared_out(kind: _Kind, rows: Array, limits: Array, with_units: Array, thre
 
 def _cut(row: Array, longest: int, itemsize: int) -> Iterable[Array]:
     """Cut a tensor along `outer`, or (without units) anywhere; a single row of units is left whole."""
-    outer, units, inner, stride = (int(row[c]) for c in (passes.OUTER, passes.UNITS, passes.INNER, passes.STRIDE))
+    outer, units, inner, stride = (int(row[c]) for c in (columns.OUTER, columns.UNITS, columns.INNER, columns.STRIDE))
     whole = units == 1 and outer == 1
     length, each = (inner, 1) if whole else (outer, units * inner)
     step = max(1, longest // max(1, each))
     for begin in range(0, length, step):
         piece = row.copy()
-        piece[passes.INNER if whole else passes.OUTER] = min(step, length - begin)
-        piece[passes.ADDRESS] += begin * each * stride * itemsize
-        if piece[passes.MINUS]:
-            piece[passes.MINUS] += begin * each * itemsize
+        piece[columns.INNER if whole else columns.OUTER] = min(step, length - begin)
+        piece[columns.ADDRESS] += begin * each * stride * itemsize
+        if piece[columns.MINUS]:
+            piece[columns.MINUS] += begin * each * itemsize
         yield piece
 
 
@@ -272,6 +276,8 @@ def _put_together(pieces: SummaryTable, owner: Array) -> SummaryTable:
 
 def load() -> None:
     """Compile the pass for float32, or load it from the cache on disk."""
+    from unstuck.stats import passes
+
     summarise(torch.zeros(1))
     if torch.get_num_threads() > 1:
         passes.worker(np.float32)

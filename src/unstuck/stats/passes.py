@@ -5,6 +5,9 @@ the compiler can vectorise, since one loop that does everything is not. The hist
 of a float32 (sign, exponent, three bits of the mantissa): one shift an element. What is rare (zeros, non-finite
 values) is noticed there, and only a chunk that has some is looked at again. Extremes are found on the bit patterns,
 where integer comparison orders floats of one sign.
+
+All is in one file, however long: numba renews its cache on disk when the file of the cached function has changed, and
+looks at no other.
 """
 
 from __future__ import annotations
@@ -18,6 +21,24 @@ import numpy.typing as npt
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 
+from unstuck.stats.columns import (
+    ADDRESS,
+    COLUMNS,
+    COUNT,
+    INNER,
+    MAXIMUM,
+    MINIMUM,
+    MINUS,
+    NONFINITE,
+    OUTER,
+    OUTSIDE,
+    SQUARES,
+    STRIDE,
+    TOTAL,
+    UNITS,
+    UNITS_AT,
+    ZEROS,
+)  # fmt: skip
 from unstuck.stats.summary import BINS, BINS_PER_OCTAVE, OCTAVES
 
 Array = npt.NDArray[Any]
@@ -27,13 +48,6 @@ SIDE = 2048  # counters of one sign: 8 bits of exponent, 3 of mantissa
 COPIES = 2  # of the counters, so that equal neighbours do not wait for one another
 LOWEST = (127 - OCTAVES) * BINS_PER_OCTAVE  # the counter of the histogram's first bin above its underflow bin
 INFINITE = 255 * BINS_PER_OCTAVE  # from here on: infinities and NaN
-
-ADDRESS, OUTER, UNITS, INNER, STRIDE, MINUS, UNITS_AT = range(7)
-"""Columns of a table of tensors, int64: where the elements lie; how they are read; every how many-th of them; where
-what is to be subtracted lies (0: nothing); and the place of its first unit among all units' results."""
-COLUMNS = 7
-TOTAL, SQUARES, MINIMUM, MAXIMUM = range(4)
-COUNT, NONFINITE, ZEROS, OUTSIDE = range(4)
 
 _jit = numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 _I0, _I1, _MAGNITUDE64 = np.int32(0), np.int32(1), np.int64(0x7FFFFFFFFFFFFFFF)

@@ -239,6 +239,6 @@ def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTabl
 def _elsewhere(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable | Pending | None:
     if x.is_meta or x.layout is not torch.strided:
         return None
-    if x.is_cuda and type(x) in PLAIN and x.layout is torch.strided and x.dtype in cuda.SUPPORTED and cuda.available():
+    if x.is_cuda and type(x) in PLAIN and x.dtype in cuda.SUPPORTED and cuda.available():
         return cuda.summarise_async(x, unit_dim=unit_dim, interval=interval)
     return SummaryTable.of([reference.summarise(x, unit_dim=unit_dim, interval=interval)])

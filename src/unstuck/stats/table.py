@@ -91,6 +91,7 @@ class SummaryTable:
         )
 
     @np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
+    @np.errstate(over="ignore", invalid="ignore")  # sums that overflowed, of either sign
     def merged(self, first: int, end: int) -> SummaryTable:
         """Return a table of one row: rows `first` to `end` together, which must have the same units."""
         numbers, counts = self.numbers[first:end], self.counts[first:end]
