@@ -60,8 +60,8 @@ class Listener(Protocol):
     def update_skipped(self) -> None:
         """AMP has skipped an optimizer's step."""
 
-    def update_begins(self, optimizer: Optimizer) -> None:
-        """An optimizer is about to step."""
+    def update_begins(self, optimizer: Optimizer, *, with_closure: bool = False) -> None:
+        """An optimizer is about to step; `with_closure`, forward passes within it."""
 
     def update_ended(self) -> None:
         """An optimizer has stepped."""
@@ -112,9 +112,10 @@ class Boundaries:
         self._patched.append((owner, name, original))
 
     @uncompiled
-    def _before_update(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not self._listener.counts_update(optimizer):
-            self._aside(self._listener.update_begins, optimizer)
+            with_closure = len(args) > 1 or bool(kwargs)
+            self._aside(lambda: self._listener.update_begins(optimizer, with_closure=with_closure))
 
     @uncompiled
     def _after_update(self, _optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:

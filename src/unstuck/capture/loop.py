@@ -175,7 +175,7 @@ class TrainingLoop(ABC):
             self._snapshot_of = self._step
         self._next_step()
 
-    def update_begins(self, optimizer: Optimizer) -> None:
+    def update_begins(self, optimizer: Optimizer, *, with_closure: bool = False) -> None:  # noqa: ARG002
         """An optimizer is about to change its parameters: gradients are final (or a closure will compute them)."""
         if self._ours():
             self._guard(self._on_update_begins, optimizer)
@@ -196,7 +196,7 @@ class TrainingLoop(ABC):
         if self._backwards or another:
             scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
             factor = 1.0 if scale is None else float(scale)
-            parameters.measure_gradients(step, optimizer=self._stepping, scale=factor)
+            parameters.measure_gradients(step, optimizer=self._stepping, scale=factor, with_snapshot=True)
         parameters.snapshot(step, self._stepping)
 
     def update_ended(self) -> None:

@@ -36,6 +36,8 @@ class Parameters:
         self._optimizers: dict[int, int] = {}  # parameter site -> the optimizer (its id) that updates it
         self._snapshots: dict[int, Sample] = {}
         self._queue = SummaryQueue()
+        self._keys: list[tuple[int, Role]] = []  # of what waits in the queue
+        self._tickets: list[int] = []
         self.used: set[int] = set()
 
     # -- identity --------------------------------------------------------------------------------------------------
@@ -125,12 +127,13 @@ class Parameters:
         optimizer: int | None = None,
         scale: float = 1.0,
         given: Mapping[int, Tensor] | None = None,
+        with_snapshot: bool = False,
     ) -> None:
         """Record the gradient of each known parameter, divided by `scale`, and whether a used one has none.
 
-        `given` holds gradients, by the parameter's id, that were returned instead of accumulated in `.grad`.
+        `given` holds gradients, by the parameter's id, that were returned instead of accumulated in `.grad`. With
+        `with_snapshot` the numbers are entered by `snapshot`, which follows at once.
         """
-        keys, tickets = [], []
         for index, parameter in self._due(optimizer):
             gradient = parameter.grad if given is None else given.get(id(parameter))
             gradient = None if gradient is None else local(gradient)
@@ -138,39 +141,45 @@ class Parameters:
                 self._trace.add_scalar(step, index, "gradient_missing", float(gradient is None))
             if gradient is None or gradient.layout is not torch.strided:
                 continue
-            gradient = gradient if scale == 1.0 else gradient.detach() / scale
-            keys.append((index, Role.GRADIENT))
-            tickets.append(self._queue.borrow(gradient))
+            if scale == 1.0:
+                self._keys.append((index, Role.GRADIENT))
+                self._tickets.append(self._queue.borrow(gradient))
+            else:
+                gradient = gradient.detach() / scale
+                self._keys.append((index, Role.GRADIENT))
+                self._tickets.append(self._queue.add(gradient))
             if step == 0:
                 self._count_identical(index, "identical_gradient_units", gradient)
-        self._enter(step, keys, tickets)
+        if not with_snapshot:
+            self._enter(step)
 
     def snapshot(self, step: int, optimizer: int | None = None) -> None:
         """Record the value of each known parameter before its update and keep a sample to measure the update by."""
-        keys, tickets = [], []
         for index, parameter in self._due(optimizer):
             own = local(parameter)
-            keys.append((index, Role.VALUE))
-            tickets.append(self._queue.borrow(own))
+            self._keys.append((index, Role.VALUE))
+            self._tickets.append(self._queue.borrow(own))
             self._snapshots[index] = Sample(own)
-            self._trace.sites[index].update_stride = -(-own.numel() // MAX_SAMPLE) or 1
+            if own.numel() > MAX_SAMPLE:
+                self._trace.sites[index].update_stride = -(-own.numel() // MAX_SAMPLE)
             if step == 0:
                 self._count_identical(index, "identical_units", own)
-        self._enter(step, keys, tickets)
+        self._enter(step)
 
     def measure_updates(self, step: int) -> None:
         """Record the update of each parameter since its snapshot."""
-        keys, tickets = [], []
-        for index, before in self._snapshots.items():
-            parameter = self.live(index)
-            if parameter is not None:
-                keys.append((index, Role.UPDATE))
-                tickets.append(self._queue.difference(local(parameter), before))
-        self._enter(step, keys, tickets)
+        live = ((index, self.live(index), before) for index, before in self._snapshots.items())
+        changed = [(index, local(parameter), before) for index, parameter, before in live if parameter is not None]
+        self._keys += [(index, Role.UPDATE) for index, _, _ in changed]
+        self._tickets += self._queue.differences([(now, before) for _, now, before in changed])
+        self._enter(step)
 
-    def _enter(self, step: int, keys: list[tuple[int, Role]], tickets: list[int]) -> None:
-        if tickets:
-            self._trace.add_table(step, keys, *self._queue.take(tickets), replace=True)
+    def _enter(self, step: int) -> None:
+        """Have everything that waits summarised, by one call, and recorded."""
+        if self._tickets:
+            table, rows = self._queue.take(self._tickets)
+            self._trace.add_table(step, self._keys, table, rows, replace=True)
+            self._keys, self._tickets = [], []
 
     def forget_snapshots(self) -> None:
         """Let the kept values go: no update can follow any more."""

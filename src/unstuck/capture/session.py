@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import Optimizer
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from unstuck.capture.boundaries import Boundaries
@@ -67,6 +68,7 @@ class Session(UnwatchedSteps):
         self._boundaries = Boundaries(self, self._compiler)
         self._thread = 0
         self._installed = False
+        self._mode_is_away = False  # while an optimizer computes
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -253,6 +255,20 @@ class Session(UnwatchedSteps):
         else:
             self._modules.install()
             self._install_mode()
+
+    def update_begins(self, optimizer: Optimizer, *, with_closure: bool = False) -> None:
+        """Also take the mode away while the optimizer computes, unless that may mean forward passes (a closure)."""
+        super().update_begins(optimizer, with_closure=with_closure)
+        if self._sampled and not with_closure and self._ours():
+            self._remove_mode()
+            self._mode_is_away = True
+
+    def update_ended(self) -> None:
+        """Put the mode back."""
+        if self._mode_is_away and self._ours():
+            self._mode_is_away = False
+            self._install_mode()
+        super().update_ended()
 
     def _install_mode(self) -> None:
         """Put our mode below the user's own, so that leaving theirs never takes ours away."""

@@ -118,22 +118,31 @@ class SummaryQueue:
         self._kept.append(keep)
         return self._enter(x.dtype, address, shape)
 
-    def difference(self, x: Tensor, before: Sample) -> int:
-        """Take what was added to a tensor since `before` was taken of it; it stays as it is until `take`.
+    def differences(self, pairs: Sequence[tuple[Tensor, Sample]]) -> list[int]:
+        """Take what was added to tensors since a sample was taken of each; they stay as they are until `take`.
 
-        A tensor that has another number of elements by now, or is on another device, has no summary.
+        On the CPU it is computed while it is summarised; elsewhere for all tensors of a kind together. A tensor that has
+        another number of elements by now, or is on another device, has no summary.
         """
-        old = before.values
-        if before.stride is not None and before.lies_in(x):
-            self._kept += (x, old)
-            shape = (1, 1, old.numel())
-            return self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=old.data_ptr())
-        new = Sample(x).values
-        if new.shape != old.shape or new.device != old.device:
-            self._place(None, 0)
-            return len(self._sources) - 1
-        wide = torch.promote_types(torch.promote_types(new.dtype, old.dtype), torch.float32)
-        return self.add(new.to(wide) - old.to(wide))
+        tickets, others = [], []
+        for x, before in pairs:
+            old = before.values
+            if before.stride is not None and before.lies_in(x):
+                self._kept += (x, old)
+                shape = (1, 1, old.numel())
+                tickets.append(self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=old.data_ptr()))
+                continue
+            new = Sample(x).values
+            if new.shape == old.shape and new.device == old.device:
+                others.append((len(tickets), _wide(new), _wide(old)))
+            else:
+                self._place(None, 0)
+            tickets.append(len(self) - 1)
+        if others:
+            places, new, old = (list(column) for column in zip(*others, strict=True))
+            for place, difference in zip(places, torch._foreach_sub(new, old), strict=True):
+                tickets[place] = self.add(difference)
+        return tickets
 
     def _enter(
         self,
@@ -225,6 +234,11 @@ def _plain(x: Tensor) -> bool:
     """Whether the compiled pass can read a tensor (one that is empty, or known to be zero, has no memory)."""
     known = type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.dtype in cpu.SUPPORTED
     return known and x.data_ptr() != 0
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return a tensor as float32 at least, the type that the compiled pass computes in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
