@@ -28,7 +28,7 @@ from unstuck.stats.table import SummaryTable
 Array = npt.NDArray[Any]
 Interval = tuple[float, float] | None
 
-PARALLEL_FROM = 1 << 16  # elements for each thread; with fewer, sharing out costs more than it gains
+PARALLEL_FROM = 1 << 18  # elements for each thread; with fewer, sharing out costs more than it gains
 EVERYWHERE = (-math.inf, math.inf)
 LEAST = 5e-324  # equals zero where `torch.set_flush_denormal(True)` was called
 LONGEST = 1 << 30  # elements read at a time: the counters have 32 bits

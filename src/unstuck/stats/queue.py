@@ -121,27 +121,29 @@ class SummaryQueue:
     def differences(self, pairs: Sequence[tuple[Tensor, Sample]]) -> list[int]:
         """Take what was added to tensors since a sample was taken of each; they stay as they are until `take`.
 
-        On the CPU it is computed while it is summarised; elsewhere for all tensors of a kind together. A tensor that has
-        another number of elements by now, or is on another device, has no summary.
+        On the CPU it is computed while it is summarised; elsewhere for all tensors of a kind together. What has another
+        number of elements by now, or is on another device, has no summary.
         """
-        tickets, others = [], []
+        tickets: list[int] = []
+        places: list[int] = []
+        new: list[Tensor] = []
+        old: list[Tensor] = []
         for x, before in pairs:
-            old = before.values
+            values = before.values
             if before.stride is not None and before.lies_in(x):
-                self._kept += (x, old)
-                shape = (1, 1, old.numel())
-                tickets.append(self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=old.data_ptr()))
-                continue
-            new = Sample(x).values
-            if new.shape == old.shape and new.device == old.device:
-                others.append((len(tickets), _wide(new), _wide(old)))
+                self._kept += (x, values)
+                shape, minus = (1, 1, values.numel()), values.data_ptr()
+                self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=minus)
             else:
                 self._place(None, 0)
+                now = Sample(x).values
+                if now.shape == values.shape and now.device == values.device:
+                    places.append(len(tickets))
+                    new.append(_wide(now))
+                    old.append(_wide(values))
             tickets.append(len(self) - 1)
-        if others:
-            places, new, old = (list(column) for column in zip(*others, strict=True))
-            for place, difference in zip(places, torch._foreach_sub(new, old), strict=True):
-                tickets[place] = self.add(difference)
+        for place, added in zip(places, torch._foreach_sub(new, old) if new else (), strict=True):
+            tickets[place] = self.add(added)
         return tickets
 
     def _enter(

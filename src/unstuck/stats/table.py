@@ -91,15 +91,15 @@ class SummaryTable:
         )
 
     @np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
-    @np.errstate(over="ignore", invalid="ignore")  # sums that overflowed, of either sign
     def merged(self, first: int, end: int) -> SummaryTable:
         """Return a table of one row: rows `first` to `end` together, which must have the same units."""
         numbers, counts = self.numbers[first:end], self.counts[first:end]
         own, units = slice(self.starts[first], self.starts[end]), slice(self.unit_starts[first], self.unit_starts[end])
         histogram = np.bincount(self.bins[own], self.filled[own])  # in float64, exact up to 2^53
         bins = np.flatnonzero(histogram)
-        each = (-1, end - first, (units.stop - units.start) // (end - first))
-        sums, ends, counted = (a[:, units].reshape(each) for a in (self.unit_sums, self.unit_ends, self.unit_counts))
+        each = (end - first, (units.stop - units.start) // (end - first))
+        of_units = self.unit_sums, self.unit_ends, self.unit_counts
+        sums, ends, counted = (a[:, units].reshape(len(a), *each) for a in of_units)
         return SummaryTable(
             np.array([[*numbers[:, :2].sum(0), numbers[:, 2].min(), numbers[:, 3].max()]]),
             counts.sum(0, keepdims=True),
@@ -107,7 +107,7 @@ class SummaryTable:
             bins.astype(np.uint16),
             histogram[bins].astype(np.int64),
             self.has_units[first : first + 1],
-            _starts([each[2]]),
+            _starts([each[1]]),
             sums.sum(1),
             np.stack([ends[0].min(0), ends[1].max(0)]),
             counted.sum(1, dtype=np.int64),
