@@ -92,7 +92,10 @@ class TestUnknownKeys:
         assert error(ignored=["A"]) == "unknown key 'ignored' in the arguments; did you mean ignore?"
 
     def test_with_nothing_near_all_are_named(self):
-        assert error(zzz=1) == "unknown key 'zzz' in the arguments; known: every, ignore, overhead, select"
+        assert error(zzz=1) == (
+            "unknown key 'zzz' in the arguments; known: every, extend_select, "
+            "fail_on, ignore, overhead, per_site_ignores, select, thresholds"
+        )
 
 
 class TestOverhead:
@@ -184,3 +187,52 @@ class TestBadValues:
 
     def test_a_config_error_is_a_value_error(self):
         assert issubclass(ConfigError, ValueError)
+
+
+class TestTables:
+    """Settings that only a pyproject.toml can hold."""
+
+    def test_they_are_read(self, pyproject, tmp_path):
+        pyproject(
+            "[tool.unstuck]\nfail-on = 'warning'\nextend-select = ['U']\n"
+            "[tool.unstuck.thresholds]\nU001 = { max_ratio = 1, output_max_ratio = 0.5 }\n"
+            "[tool.unstuck.per-site-ignores]\n'blocks.*' = ['A001', 'G']\n"
+        )
+        config = load(tmp_path, {})
+        assert (config.fail_on, config.extend_select) == ("warning", ("U",))
+        assert config.thresholds == {"U001": {"max_ratio": 1.0, "output_max_ratio": 0.5}}
+        assert config.per_site_ignores == {"blocks.*": ("A001", "G")}
+
+    def test_hyphens_or_underscores(self, pyproject, tmp_path):
+        pyproject("[tool.unstuck]\nfail_on = 'error'\n")
+        assert load(tmp_path, {}).fail_on == "error"
+        assert load(tmp_path, {"UNSTUCK_FAIL_ON": "never"}).fail_on == "never"
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("fail-on = 'info'", "fail-on in {} must be one of error, warning, never, got 'info'"),
+            ("fail-no = 'error'", "unknown key 'fail-no' in {}; did you mean fail-on?"),
+            (
+                "thresholds = 3",
+                "thresholds in {} must be a table of rules, got 3; write for example U001 = {{ max_ratio = 0.05 }}",
+            ),
+            (
+                "thresholds = { U001 = { max_ratio = 'much' } }",
+                "thresholds in {}: U001.max_ratio must be a number, got 'much'; "
+                "write for example U001 = {{ max_ratio = 0.05 }}",
+            ),
+            (
+                "per-site-ignores = ['A001']",
+                "per-site-ignores in {} must be a table of patterns, got ['A001']; "
+                'write for example "blocks.*.fc*" = ["A001"]',
+            ),
+            (
+                "per-site-ignores = { 'fc*' = 3 }",
+                "per-site-ignores.'fc*' in {} must be a list of rule codes, got 3",
+            ),
+        ],
+    )
+    def test_what_cannot_be_used(self, pyproject, tmp_path, line, message):
+        file = pyproject(f"[tool.unstuck]\n{line}\n")
+        assert error(folder=tmp_path) == message.format(f"[tool.unstuck] in {file}")

@@ -25,8 +25,10 @@ from unstuck.fixes.fix import Fix
 from unstuck.fixes.fold_bias import fold_redundant
 from unstuck.fixes.inflight import InflightRepairer
 from unstuck.report import NotChecked, Report, RunInfo
-from unstuck.rules.catalogue import choose, get_rule
+from unstuck.rules.catalogue import check_thresholds, choose, get_rule
 from unstuck.rules.causes import causal_order, group
+from unstuck.rules.rule import Rule
+from unstuck.rules.silence import is_silenced
 from unstuck.trace import Trace
 
 
@@ -35,18 +37,31 @@ def versions() -> dict[str, str]:
     return {"unstuck": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotChecked, ...]]:
-    """Let the chosen rules read a trace; return the findings in causal order, and the rules that could not judge."""
+def chosen(config: Config) -> list[Rule]:
+    """Return the rules that a configuration chooses; raises UnknownRuleError for what it names and nobody knows."""
+    check_thresholds(config.thresholds)
+    for codes in config.per_site_ignores.values():
+        choose(codes)
+    rules = choose(config.select, config.ignore, config.extend_select)
+    return [rule(config.thresholds.get(rule.code)) for rule in rules]
+
+
+def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotChecked, ...], tuple[Finding, ...]]:
+    """Let the chosen rules read a trace.
+
+    Returns the findings in causal order, the rules that could not judge, and the findings that the user has silenced.
+    """
     findings: list[Finding] = []
     not_checked: list[NotChecked] = []
-    for rule_class in choose(config.select, config.ignore):
-        rule = rule_class()
+    for rule in chosen(config):
         lacking = rule.lacking(trace)
         if lacking is None:
             findings.extend(rule.detect(trace))
         else:
             not_checked.append(NotChecked(rule.code, rule.name, lacking))
-    return tuple(sorted(findings, key=causal_order)), tuple(not_checked)
+    findings.sort(key=causal_order)
+    silenced = tuple(finding for finding in findings if is_silenced(finding, config.per_site_ignores))
+    return tuple(finding for finding in findings if finding not in silenced), tuple(not_checked), silenced
 
 
 class Run:
@@ -63,7 +78,7 @@ class Run:
         self.command: tuple[str, ...] = ()
         self.exit_code: int | None = None
         self.stopped = False
-        choose(config.select, config.ignore)  # an unknown code is an error now, not after hours of training
+        chosen(config)  # an unknown code is an error now, not after hours of training
         self._repairer = InflightRepairer() if fix else None
         self.session = Session(
             Schedule(config.every, config.overhead), max_steps=max_steps, intervention=self._repairer
@@ -112,8 +127,9 @@ def make_report(
     trace: Trace, config: Config, run: RunInfo, fixes: Sequence[Fix] = (), withheld: Sequence[str] = ()
 ) -> Report:
     """Judge a trace and gather everything in a report."""
-    findings, not_checked = judge(trace, config)
-    return Report(findings, tuple(group(findings)), not_checked, trace, tuple(fixes), tuple(withheld), run)
+    findings, not_checked, silenced = judge(trace, config)
+    causes = tuple(group(findings))
+    return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced)
 
 
 def watch(

@@ -7,12 +7,13 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 PREFIX = "UNSTUCK_"
 DEFAULT_OVERHEAD = 0.01  # 1 % of the training time
+FAIL_ON = ("error", "warning", "never")
 
 
 _BOTH = (
@@ -30,14 +31,21 @@ class Config:
     """What can be set.
 
     `overhead`: the share of the training time that watching may add. `every`: sample each N-th step instead. `select`
-    and `ignore`: rule codes or prefixes to judge by and to leave out. Raises ConfigError for values that cannot be
-    used, and for both `every` and `overhead`.
+    and `ignore`: rule codes or prefixes to judge by and to leave out; `extend_select`: more of them to judge by.
+    `fail_on`: the severity from which on a run counts as failed ("error", "warning" or "never"). `thresholds`: rule
+    code -> name -> value that replaces the rule's own. `per_site_ignores`: pattern for a site's label -> rule codes
+    or prefixes that are silenced there. Raises ConfigError for values that cannot be used, and for both `every` and
+    `overhead`.
     """
 
     every: int | None = None
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     overhead: float = DEFAULT_OVERHEAD
+    extend_select: tuple[str, ...] = ()
+    fail_on: str = "never"
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    per_site_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.every is not None and (
@@ -50,7 +58,9 @@ class Config:
             )
         if self.every is not None and self.overhead != DEFAULT_OVERHEAD:
             raise ConfigError(_BOTH.format(where=""))
-        for name in ("select", "ignore"):
+        if self.fail_on not in FAIL_ON:
+            raise ConfigError(f"fail-on must be one of {', '.join(FAIL_ON)}, got {self.fail_on!r}")
+        for name in ("select", "ignore", "extend_select"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"{name} must be a tuple of rule codes, got {getattr(self, name)!r}")
 
@@ -59,8 +69,9 @@ def load(folder: Path | None = None, environment: Mapping[str, str] | None = Non
     """Build the configuration for a folder; arguments that are None are not set.
 
     The pyproject.toml is the nearest one in `folder` (default: the current one) or above. Environment variables are
-    UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_IGNORE; lists are separated by commas, and the overhead is
-    a number or a percentage ("0.01", "1%"). Of `every` and `overhead` the later source's counts. Raises ConfigError.
+    UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_EXTEND_SELECT, UNSTUCK_IGNORE, UNSTUCK_FAIL_ON; lists are
+    separated by commas, and the overhead is a number or a percentage ("0.01", "1%"). Of `every` and `overhead` the
+    later source's counts. In the file, keys are written with hyphens or underscores. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     file = _pyproject(folder or Path.cwd())
@@ -110,11 +121,13 @@ def _table(file: Path) -> dict[str, Any]:
 def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = {field.name for field in dataclasses.fields(Config)}
     checked = {}
-    for key, value in values.items():
+    for written, value in values.items():
+        key = written.replace("-", "_")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"unknown key {key!r} in {where}; {hint}")
+            shown = {name: name.replace("_", "-") if "-" in written else name for name in known}
+            hint = f"did you mean {shown[near[0]]}?" if near else f"known: {', '.join(sorted(shown.values()))}"
+            raise ConfigError(f"unknown key {written!r} in {where}; {hint}")
         read: Callable[[str, Any, str], Any] = _READERS.get(key, _codes)
         checked[key] = read(key, value, where)
     return checked
@@ -150,4 +163,35 @@ def _codes(key: str, value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-_READERS: dict[str, Callable[[str, Any, str], Any]] = {"every": _number, "overhead": _share}
+def _level(key: str, value: Any, where: str) -> str:
+    if value not in FAIL_ON:
+        raise ConfigError(f"{key.replace('_', '-')} in {where} must be one of {', '.join(FAIL_ON)}, got {value!r}")
+    return str(value)
+
+
+def _thresholds(key: str, value: Any, where: str) -> dict[str, dict[str, float]]:
+    example = "write for example U001 = { max_ratio = 0.05 }"
+    if not isinstance(value, Mapping) or not all(isinstance(values, Mapping) for values in value.values()):
+        raise ConfigError(f"{key} in {where} must be a table of rules, got {value!r}; {example}")
+    for code, values in value.items():
+        for name, number in values.items():
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise ConfigError(f"{key} in {where}: {code}.{name} must be a number, got {number!r}; {example}")
+    return {code: {name: float(number) for name, number in values.items()} for code, values in value.items()}
+
+
+def _per_site(key: str, value: Any, where: str) -> dict[str, tuple[str, ...]]:
+    key = key.replace("_", "-")
+    if not isinstance(value, Mapping):
+        example = 'write for example "blocks.*.fc*" = ["A001"]'
+        raise ConfigError(f"{key} in {where} must be a table of patterns, got {value!r}; {example}")
+    return {pattern: _codes(f"{key}.{pattern!r}", codes, where) for pattern, codes in value.items()}
+
+
+_READERS: dict[str, Callable[[str, Any, str], Any]] = {
+    "every": _number,
+    "overhead": _share,
+    "fail_on": _level,
+    "thresholds": _thresholds,
+    "per_site_ignores": _per_site,
+}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import unstuck.rules
-from unstuck.rules.catalogue import UnknownRuleError, all_rules, choose, get_rule
+from unstuck.rules.catalogue import UnknownRuleError, all_rules, check_thresholds, choose, get_rule
 from unstuck.rules.rule import HEADINGS, Rule, Stage
 
 RULES = list(all_rules().values())
@@ -144,3 +144,39 @@ class TestChoose:
             choose([wrong])
         with pytest.raises(UnknownRuleError):
             choose(ignore=[wrong])
+
+    def test_an_extension_adds_to_a_selection_and_changes_nothing_without_one(self):
+        assert [rule.code for rule in choose(["L001"], extend_select=["N001"])] == ["L001", "N001"]
+        assert choose(extend_select=["N001"]) == RULES
+        assert "N001" not in {rule.code for rule in choose(["L001"], ["N"], ["N001"])}
+        with pytest.raises(UnknownRuleError):
+            choose(extend_select=["ZZZ"])
+
+
+class TestThresholds:
+    def test_an_instance_reads_the_number_that_counts(self):
+        rule = all_rules()["U001"]
+        assert rule().max_ratio == rule.max_ratio.value == 0.03
+        assert rule({"max_ratio": 0.5}).max_ratio == 0.5
+        assert rule({"max_ratio": 0.5}).output_max_ratio == rule.output_max_ratio.value
+        assert rule().max_ratio == 0.03  # another instance keeps its own
+
+    @each_rule
+    def test_each_has_a_unit_and_is_used(self, rule):
+        text = Path(inspect.getfile(rule)).read_text(encoding="utf-8")
+        for name, threshold in rule.thresholds().items():
+            assert threshold.name == name
+            assert threshold.unit
+            assert f"self.{name}" in text
+
+    def test_what_nobody_knows(self):
+        check_thresholds({"U001": {"max_ratio": 1.0}, "A001": {}})
+        for wrong, message in [
+            ({"U0O1": {}}, "no rule is called 'U0O1'; did you mean U001?"),
+            ({"U001": {"max_rate": 1.0}}, "U001 has no threshold 'max_rate'; did you mean max_ratio?"),
+            ({"L011": {"limit": 1.0}}, "L011 has no threshold 'limit'; it has none to set"),
+            ({"A002": {"zzz": 1.0}}, "A002 has no threshold 'zzz'; it has max_dead, min_dead_units"),
+        ]:
+            with pytest.raises(UnknownRuleError) as caught:
+                check_thresholds(wrong)
+            assert str(caught.value) == message

@@ -16,10 +16,20 @@ from unstuck.capture.programs import Program, ScriptError, read_module, read_pro
 from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
 from unstuck.config import ConfigError, load
+from unstuck.findings import Severity
 from unstuck.report import Report
 from unstuck.rules.catalogue import UnknownRuleError
 
+FAILED = 1  # exit code
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
+
+
+class FailOn(StrEnum):
+    """From which severity on a run counts as failed."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NEVER = "never"
 
 
 class OutputFormat(StrEnum):
@@ -29,54 +39,81 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
+ScriptOption = Annotated[
+    str | None, typer.Argument(metavar="SCRIPT", help="The Python script or notebook (.ipynb) to run, unchanged.")
+]
+ArgumentsOption = Annotated[
+    list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script, passed on as they are.")
+]
+ModuleOption = Annotated[
+    str | None, typer.Option("-m", metavar="MODULE", help="Run a module instead, as `python -m MODULE` does.")
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, metavar="N", help="End the training after N updates and report.")
+]
+FixOption = Annotated[
+    bool, typer.Option("--fix", help="Mend the initialisation during the first forward pass, and say what changed.")
+]
+OutputFormatOption = Annotated[
+    OutputFormat,
+    typer.Option("--output-format", help="json: the report alone on standard output, the script's on standard error."),
+]
+SaveOption = Annotated[
+    Path | None, typer.Option("--save", metavar="DIR", help="Also write report.json and report.txt to DIR.")
+]
+EveryOption = Annotated[
+    int | None,
+    typer.Option("--every", min=1, metavar="N", help="Sample each N-th step, whatever that costs."),
+]
+OverheadOption = Annotated[
+    str | None,
+    typer.Option("--overhead", metavar="SHARE", help="Watching may add this share of the training time [1%]."),
+]
+SelectOption = Annotated[
+    str | None,
+    typer.Option("--select", metavar="CODES", help="Judge by these rules alone (codes or prefixes, A001,L)."),
+]
+IgnoreOption = Annotated[
+    str | None, typer.Option("--ignore", metavar="CODES", help="Leave these rules out (codes or prefixes).")
+]
+ExtendSelectOption = Annotated[
+    str | None, typer.Option("--extend-select", metavar="CODES", help="Judge by these rules as well.")
+]
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option("--fail-on", help="End with exit code 1 when a finding is as bad as this or worse [never]."),
+]
+
+
 def run(
-    script: Annotated[
-        str | None, typer.Argument(metavar="SCRIPT", help="The Python script or notebook (.ipynb) to run, unchanged.")
-    ] = None,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script, passed on as they are.")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option("-m", metavar="MODULE", help="Run a module instead, as `python -m MODULE` does.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, metavar="N", help="End the training after N updates and report.")
-    ] = None,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Mend the initialisation during the first forward pass, and say what changed.")
-    ] = False,
-    output_format: Annotated[
-        OutputFormat,
-        typer.Option(
-            "--output-format", help="json: the report alone on standard output, the script's on standard error."
-        ),
-    ] = OutputFormat.TEXT,
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="DIR", help="Also write report.json and report.txt to DIR.")
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option("--every", min=1, metavar="N", help="Sample each N-th step, whatever that costs."),
-    ] = None,
-    overhead: Annotated[
-        str | None,
-        typer.Option("--overhead", metavar="SHARE", help="Watching may add this share of the training time [1%]."),
-    ] = None,
-    select: Annotated[
-        str | None,
-        typer.Option("--select", metavar="CODES", help="Judge by these rules alone (codes or prefixes, A001,L)."),
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option("--ignore", metavar="CODES", help="Leave these rules out (codes or prefixes).")
-    ] = None,
+    script: ScriptOption = None,
+    arguments: ArgumentsOption = None,
+    module: ModuleOption = None,
+    steps: StepsOption = None,
+    fix: FixOption = False,
+    output_format: OutputFormatOption = OutputFormat.TEXT,
+    save: SaveOption = None,
+    every: EveryOption = None,
+    overhead: OverheadOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    extend_select: ExtendSelectOption = None,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS...` would, watch it train, and report why it does not.
 
     Options of unstuck stand before SCRIPT; everything after it belongs to the script. The exit code is the script's
-    own, or 2 when it never trained.
+    own, 2 when it never trained, or 1 when --fail-on says so.
     """
     try:
-        config = load(every=every, overhead=overhead, select=select, ignore=ignore)
+        config = load(
+            every=every,
+            overhead=overhead,
+            select=select,
+            ignore=ignore,
+            extend_select=extend_select,
+            fail_on=fail_on.value if fail_on else None,
+        )
         program, arguments = _program(script, module, arguments or [])
         watched = Run(config, fix=fix, max_steps=steps, title=program.title)
     except (ConfigError, UnknownRuleError, ScriptError) as error:
@@ -100,7 +137,7 @@ def _watch(watched: Run, program: Program, arguments: list[str], output_format: 
             _save(report, save)
         if report.trace.facts.backward_calls or output_format is OutputFormat.JSON:
             _print(report, output_format)
-        return _exit_code(report, outcome)
+        return _exit_code(report, outcome, watched.config.fail_on)
 
     def before_exit(status: int) -> None:
         watched.session.stop()
@@ -156,9 +193,11 @@ def _save(report: Report, folder: Path) -> None:
     typer.echo(f"report saved: {', '.join(str(path) for path in paths)}", err=True)
 
 
-def _exit_code(report: Report, outcome: Outcome) -> int:
-    """Return the script's own exit code; 2, with a line that says so, when there was no training to judge."""
+def _exit_code(report: Report, outcome: Outcome, fail_on: str) -> int:
+    """Return the script's own exit code; 1 for findings as bad as `fail_on`; 2, and say so, when it did not train."""
     facts = report.trace.facts
+    if facts.backward_calls and not outcome.exit_code and fail_on != "never":
+        return FAILED if report.findings and report.worst >= Severity[fail_on.upper()] else 0
     if facts.backward_calls or facts.internal_error or outcome.exit_code:
         return outcome.exit_code
     if facts.other_threads:

@@ -19,8 +19,8 @@ from unstuck.fixes.fold_bias import LiveNetwork, fold_redundant
 from unstuck.fixes.rescale_weights import TARGET_STD, rescale
 from unstuck.fixes.shrink_output_layer import shrink
 from unstuck.rules.activation.saturated import MAX_SATURATED
-from unstuck.rules.init.unscaled_weights import is_unscaled
 from unstuck.rules.loss.overconfident_start import is_overconfident
+from unstuck.rules.scale import is_unscaled
 from unstuck.stats import summarise
 from unstuck.trace import Trace
 

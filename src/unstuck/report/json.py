@@ -59,6 +59,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         ],
         "fixes": [_fix(fix) for fix in report.fixes],
         "withheld": list(report.withheld),
+        "silenced": [_finding(finding) for finding in report.silenced],
         "not_checked": [{"code": r.code, "name": r.name, "needs": r.lacking} for r in report.not_checked],
         "sites": [_site(trace, site) for site in sorted(trace.sites, key=lambda s: s.order)],
     }

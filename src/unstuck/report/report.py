@@ -69,7 +69,8 @@ class Report:
     """What unstuck found in a run.
 
     `findings` in causal order, `causes` the same grouped under their root, `fixes` what was applied, `withheld` what
-    was not and why, `not_checked` the rules that lacked a signal. Printing a report gives its text.
+    was not and why, `not_checked` the rules that lacked a signal, `silenced` the findings that the user does not want
+    to hear of. Printing a report gives its text.
     """
 
     findings: tuple[Finding, ...]
@@ -79,6 +80,7 @@ class Report:
     fixes: tuple[AppliedFix, ...] = ()
     withheld: tuple[str, ...] = ()
     run: RunInfo = RunInfo()
+    silenced: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:

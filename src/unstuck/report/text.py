@@ -41,6 +41,7 @@ def render(report: Report, *, width: int = 100, color: bool = False) -> str:
         _print_cause(console, cause)
     _print_fixes(console, report)
     _print_not_checked(console, report)
+    _print_silenced(console, report)
     _print_run(console, report)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
@@ -139,6 +140,12 @@ def _print_not_checked(console: Console, report: Report) -> None:
         console.print(Text("\nnot checked:", "dim"))
         for rule in report.not_checked:
             _indented(console, Text(f"{rule.code} {rule.name}: needs {rule.lacking}", "dim"))
+
+
+def _print_silenced(console: Console, report: Report) -> None:
+    if report.silenced:
+        codes = ", ".join(f"{code} ×{n}" if n > 1 else code for code, n in shared(report.silenced))
+        console.print(Text(f"\nsilenced by comments or settings: {codes}", "dim"))
 
 
 def _print_run(console: Console, report: Report) -> None:

@@ -14,10 +14,9 @@ def cost_line(cost: Watching, steps: int) -> str | None:
     if cost.share is None:
         return None
     loading = f"; {_seconds(cost.loading_seconds)} to load not counted" if cost.loading_seconds else ""
-    return (
-        f"watching cost {_seconds(cost.seconds)}, {percent(cost.share)} of {_seconds(cost.training_seconds)} of "
-        f"training ({cost.sampled:,} of {steps:,} steps sampled{loading})"
-    )
+    training = f"{_seconds(cost.training_seconds)} of training"
+    share = f", {percent(cost.share)} of {training}" if cost.share <= 10 else f", more than the {training}"
+    return f"watching cost {_seconds(cost.seconds)}{share} ({cost.sampled:,} of {steps:,} steps sampled{loading})"
 
 
 def budget_warning(cost: Watching) -> str | None:

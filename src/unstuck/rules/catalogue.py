@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import unstuck.rules
@@ -45,14 +45,17 @@ def get_rule(code: str) -> type[Rule]:
     return rule
 
 
-def choose(select: Iterable[str] = (), ignore: Iterable[str] = ()) -> list[type[Rule]]:
-    """Return the rules whose code starts with one of `select` (all when empty) and with none of `ignore`.
+def choose(
+    select: Iterable[str] = (), ignore: Iterable[str] = (), extend_select: Iterable[str] = ()
+) -> list[type[Rule]]:
+    """Return the rules whose code starts with one of `select` or `extend_select`, and with none of `ignore`.
 
-    Raises UnknownRuleError for an entry that matches no rule.
+    All are selected when `select` is empty. Raises UnknownRuleError for an entry that matches no rule.
     """
     rules = all_rules()
-    select, ignore = [s.upper() for s in select], [s.upper() for s in ignore]
-    for prefix in [*select, *ignore]:
+    select, ignore, extend_select = ([s.upper() for s in codes] for codes in (select, ignore, extend_select))
+    select = [*select, *extend_select] if select else []
+    for prefix in [*select, *ignore, *extend_select]:
         if not prefix or not any(code.startswith(prefix) for code in rules):
             raise UnknownRuleError(_unknown(prefix, list(rules)))
     return [
@@ -60,6 +63,19 @@ def choose(select: Iterable[str] = (), ignore: Iterable[str] = ()) -> list[type[
         for code, rule in rules.items()
         if (not select or code.startswith(tuple(select))) and not code.startswith(tuple(ignore) or ("\0",))
     ]
+
+
+def check_thresholds(thresholds: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise UnknownRuleError when a code names no rule, or a name none of its thresholds."""
+    for code, values in thresholds.items():
+        if code not in all_rules():
+            raise UnknownRuleError(_unknown(code, list(all_rules())))
+        known = all_rules()[code].thresholds()
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none to set'}"
+                raise UnknownRuleError(f"{code} has no threshold {name!r}; {hint}")
 
 
 def _unknown(code: str, known: list[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self, overload
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.trace import Signal, Site, Trace
@@ -36,6 +37,28 @@ class Stage(IntEnum):
     OUTCOME = 7
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """A limit that a rule judges by, as a class variable of the rule; settings may replace its value.
+
+    On a rule's instance it reads as the number that counts. Its source stands beside the constant it is made from.
+    """
+
+    value: float
+    unit: str
+    name: str = ""
+
+    def __set_name__(self, owner: type[Rule], name: str) -> None:
+        object.__setattr__(self, "name", name)
+
+    @overload
+    def __get__(self, rule: None, owner: type[Rule]) -> Self: ...
+    @overload
+    def __get__(self, rule: Rule, owner: type[Rule]) -> float: ...
+    def __get__(self, rule: Rule | None, owner: type[Rule]) -> Self | float:
+        return self if rule is None else rule.settings.get(self.name, self.value)
+
+
 class Rule(ABC):
     """One fault.
 
@@ -51,6 +74,15 @@ class Rule(ABC):
     needs: ClassVar[tuple[Signal, ...]]
     explains: ClassVar[tuple[str, ...]] = ()
     fixes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: Mapping[str, float] | None = None) -> None:
+        """Take the values that replace thresholds, by name; which there are is checked by the catalogue."""
+        self.settings = dict(settings or {})
+
+    @classmethod
+    def thresholds(cls) -> dict[str, Threshold]:
+        """Return the thresholds that settings may replace, by name."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Threshold)}
 
     @abstractmethod
     def detect(self, trace: Trace) -> Iterator[Finding]:

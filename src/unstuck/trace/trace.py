@@ -304,6 +304,23 @@ class Trace:
         copy._scalars = defaultdict(dict, {k: dict(v) for k, v in self._scalars.items()})
         return copy
 
+    def until(self, step: int) -> Trace:
+        """Return a copy that knows only of steps up to `step`, as a run ended after it would have left it.
+
+        Facts about the run as a whole (whether weights were loaded, say) and the sites stay as they are.
+        """
+        copy = self.snapshot()
+        copy.steps = [known for known in copy.steps if known <= step]
+        copy.objective = {known: value for known, value in copy.objective.items() if known <= step}
+        copy.loss_calls = [call for call in copy.loss_calls if call.step <= step]
+        copy.facts.backward_calls = min(copy.facts.backward_calls, step + 1)
+        copy.facts.optimizer_steps = min(copy.facts.optimizer_steps, step + 1)
+        for values in (copy._summaries, copy._scalars):
+            for series in values.values():
+                for known in [known for known in series if known > step]:
+                    del series[known]
+        return copy
+
 
 def _summary(place: Place) -> TensorSummary:
     table, row = place

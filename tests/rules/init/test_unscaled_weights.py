@@ -3,14 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from unstuck.rules.init.unscaled_weights import (
-    LARGE_STD,
-    SMALL_STD,
-    TOO_LARGE,
-    TOO_SMALL,
-    UnscaledWeights,
-    is_unscaled,
-)
+from unstuck.rules.init.unscaled_weights import UnscaledWeights
+from unstuck.rules.scale import LARGE_STD, SMALL_STD, TOO_LARGE, TOO_SMALL, is_unscaled
 from unstuck.trace import Kind, Role
 
 from ..helpers import FUNCTIONS, TraceBuilder, check_fires, check_lacks, check_silent, findings, normal

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.stats.summary import UnitSummary
 from unstuck.trace import Kind, Role, Signal, Site, Trace
@@ -58,6 +58,8 @@ class DeadUnits(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("A003", "A007", "G004", "L013", "U003")
+    max_dead = Threshold(MAX_DEAD, "% of a site's units")
+    min_dead_units = Threshold(float(MIN_DEAD_UNITS), "units")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs one window long enough."""
@@ -78,17 +80,17 @@ class DeadUnits(Rule):
     def _judge(self, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary) -> Iterator[Finding]:
         dead = int(units.saturated.sum())
         measured = 100.0 * dead / len(units)
-        if dead < MIN_DEAD_UNITS or measured <= MAX_DEAD:
+        if dead < self.min_dead_units or measured <= self.max_dead:
             return
         yield self.finding(
             site,
             steps=steps,
             measured=measured,
-            threshold=MAX_DEAD,
+            threshold=self.max_dead,
             unit="%",
             message=(
                 f"{dead} of the {len(units)} units of {site.label} ({measured:.0f} %) responded to none of the "
-                f"{units.count:,} elements of steps {steps[0]} to {steps[1]}; at most {MAX_DEAD:.0f} % is healthy"
+                f"{units.count:,} elements of steps {steps[0]} to {steps[1]}; at most {self.max_dead:.0f} % is healthy"
             ),
             evidence=(
                 Evidence("dead units", float(dead), "units"),

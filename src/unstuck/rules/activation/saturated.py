@@ -8,7 +8,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -56,6 +56,7 @@ class Saturated(Rule):
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("A002", "A003", "G001", "G004", "L013")
     fixes = ("rescale-weights",)
+    max_saturated = Threshold(MAX_SATURATED, "% of a site's elements")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each bounded activation site by its median over the sampled steps."""
@@ -69,18 +70,18 @@ class Saturated(Rule):
         if not len(steps) or not seen_enough(trace, len(steps)):
             return
         measured = 100.0 * float(np.median(shares))
-        if measured <= MAX_SATURATED:
+        if measured <= self.max_saturated:
             return
         _, stds = finite(trace.series(site, Role.INPUT, "std"))
         yield self.finding(
             site,
             steps=span(steps),
             measured=measured,
-            threshold=MAX_SATURATED,
+            threshold=self.max_saturated,
             unit="%",
             message=(
                 f"{measured:.0f} % of the outputs of {site.label} are saturated ({_outside(*interval)}); "
-                f"at most {MAX_SATURATED:.0f} % is healthy"
+                f"at most {self.max_saturated:.0f} % is healthy"
             ),
             evidence=(
                 Evidence("std of the pre-activations", float(np.median(stds))),

@@ -9,7 +9,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -62,6 +62,8 @@ class VanishingGradients(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS, Signal.OUTPUT_GRADIENTS)
     explains = ("G004", "G006", "L013", "U002", "U003")
+    max_shrinkage = Threshold(MAX_SHRINKAGE, "times, over a chain")
+    max_slope = Threshold(MAX_SLOPE, "decades per layer")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each chain; chains that begin at the same site count once."""
@@ -74,7 +76,7 @@ class VanishingGradients(Rule):
                 continue
             slope = float(np.polyfit(np.arange(len(points)), [math.log10(norm) for _, norm, _ in points], 1)[0])
             shrinkage = 10.0 ** min(slope * (len(points) - 1), 300.0)
-            if slope > MAX_SLOPE and shrinkage > MAX_SHRINKAGE and points[0][0].index not in reported:
+            if slope > self.max_slope and shrinkage > self.max_shrinkage and points[0][0].index not in reported:
                 reported.add(points[0][0].index)
                 yield self._report(points, slope, shrinkage)
 
@@ -84,11 +86,11 @@ class VanishingGradients(Rule):
             first,
             steps=steps,
             measured=shrinkage,
-            threshold=MAX_SHRINKAGE,
+            threshold=self.max_shrinkage,
             unit="1",
             message=(
                 f"gradients shrink {shrinkage:,.0f}-fold over the {len(points)} activation functions from {last.label} "
-                f"back to {first.label}, {slope:.2f} decades per layer; {MAX_SHRINKAGE:.0f}-fold is the limit"
+                f"back to {first.label}, {slope:.2f} decades per layer; {self.max_shrinkage:.0f}-fold is the limit"
             ),
             evidence=(
                 Evidence("slope", slope, "decades per layer"),

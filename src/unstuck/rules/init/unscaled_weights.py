@@ -8,28 +8,11 @@ from dataclasses import dataclass
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.scale import TOO_LARGE, TOO_SMALL, is_unscaled
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
-TOO_LARGE = 3.0  # times gain / √fan_in; He and Glorot start at 0.5 to 1.5 of it
-TOO_SMALL = 0.25  # times gain / √fan_in; torch's default linear layer before tanh starts at 0.35
-LARGE_STD = 3.0  # of the pre-activations (1); at it, 49 % of a tanh's normal inputs are saturated
-SMALL_STD = 0.3  # of the pre-activations (1); below it any smooth function is a straight line
 MIN_SMALL_LAYERS = 2  # layers; a single small one, such as a wide first layer by Glorot, does no harm
-
-
-def is_unscaled(weight_std: float, fan_in: int, gain: float, pre_activation_std: float) -> bool:
-    """Tell whether initial weights are too large or too small for what follows, and show it in the pre-activations.
-
-    `weight_std` is measured about zero (the root mean square), so that weights with a mean count in full; weights
-    that are all zero are not unscaled. `gain` is that of the function which follows. All are pure numbers.
-    """
-    scale = weight_std * math.sqrt(fan_in)
-    if not (math.isfinite(scale) and math.isfinite(pre_activation_std)) or scale <= 0 or gain <= 0:
-        return False
-    too_large = scale / gain > TOO_LARGE and pre_activation_std > LARGE_STD
-    too_small = scale / gain < TOO_SMALL and pre_activation_std < SMALL_STD
-    return too_large or too_small
 
 
 @dataclass(frozen=True)
@@ -87,13 +70,17 @@ class UnscaledWeights(Rule):
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
     explains = ("I003", "I004", "I007", "A001", "A002", "A003", "G001", "G002", "U003", "L011", "L013")
     fixes = ("rescale-weights",)
+    too_large = Threshold(TOO_LARGE, "times gain / √fan_in")
+    too_small = Threshold(TOO_SMALL, "times gain / √fan_in")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each hidden weight layer at step 0."""
         if trace.facts.weights_loaded:
             return
         graph = Graph(trace)
-        scales = [s for layer in trace.of_kind(Kind.WEIGHT_LAYER) for s in [_scale_of(trace, graph, layer)] if s]
+        limits = (self.too_small, self.too_large)
+        layers = trace.of_kind(Kind.WEIGHT_LAYER)
+        scales = [scale for layer in layers for scale in [_scale_of(trace, graph, layer, limits)] if scale]
         small = [s for s in scales if s.ratio < 1 and _in_plain_chain(trace, graph, s.layer)]
         for scale in scales:
             if scale.ratio > 1 or (scale in small and len(small) >= MIN_SMALL_LAYERS):
@@ -104,7 +91,7 @@ class UnscaledWeights(Rule):
             scale.layer,
             steps=(0, 0),
             measured=scale.ratio,
-            threshold=TOO_LARGE if scale.ratio > 1 else TOO_SMALL,
+            threshold=self.too_large if scale.ratio > 1 else self.too_small,
             unit="1",
             message=(
                 f"weights of {scale.layer.label} start with std {scale.weight_std:.3g}, {scale.ratio:.2g} times the "
@@ -119,7 +106,7 @@ class UnscaledWeights(Rule):
         )
 
 
-def _scale_of(trace: Trace, graph: Graph, layer: Site) -> Scale | None:
+def _scale_of(trace: Trace, graph: Graph, layer: Site, limits: tuple[float, float]) -> Scale | None:
     """Return the layer's scale when it is a hidden layer with unscaled weights, else None."""
     weights = [p for p in trace.parameters_of(layer) if p.slot == "weight"]
     value = trace.summary(weights[0], Role.VALUE, 0) if len(weights) == 1 else None
@@ -133,7 +120,7 @@ def _scale_of(trace: Trace, graph: Graph, layer: Site) -> Scale | None:
         hidden = follower.kind is Kind.ACTIVATION
         gain = follower.gain if hidden else 1.0
         after = trace.summary(follower, Role.INPUT, 0) if hidden else trace.summary(layer, Role.OUTPUT, 0)
-        if gain is None or after is None or not is_unscaled(value.rms, layer.fan_in, gain, after.std):
+        if gain is None or after is None or not is_unscaled(value.rms, layer.fan_in, gain, after.std, limits):
             return None
         target = gain / math.sqrt(layer.fan_in)
         found = Scale(layer, value.rms / target, value.rms, target, after.std, follower.op)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, LossCall, Role, Signal, Site, Trace
 
 MIN_EXCESS = 0.5  # nat above the baseline; 300 random default-initialised MLPs of torch stayed below 0.41
@@ -28,19 +28,19 @@ LIKELIHOODS = frozenset(
 """Operations whose loss is a negative log-likelihood of classes; the last is a hand-written one with a baseline."""
 
 
-def allowed_excess(baseline: float) -> float:
-    """Return how far above its baseline a loss may start, in nats."""
-    return max(MIN_EXCESS, MIN_EXCESS_SHARE * baseline)
+def allowed_excess(baseline: float, least: float = MIN_EXCESS) -> float:
+    """Return how far above its baseline a loss may start, in nats: `least`, or a share of the baseline."""
+    return max(least, MIN_EXCESS_SHARE * baseline)
 
 
-def is_overconfident(value: float, baseline: float) -> bool:
-    """Tell whether a loss (nats) starts too far above that of uninformative predictions.
+def is_overconfident(value: float, baseline: float, least: float = MIN_EXCESS) -> bool:
+    """Tell whether a loss (nats) starts too far (at least `least`) above that of uninformative predictions.
 
     False for baselines that are not positive: classes that can be guessed wrong always have a positive one.
     """
     if not (math.isfinite(value) and math.isfinite(baseline)) or baseline <= 0:
         return False
-    return value - baseline > allowed_excess(baseline)
+    return value - baseline > allowed_excess(baseline, least)
 
 
 class OverconfidentStart(Rule):
@@ -84,6 +84,7 @@ class OverconfidentStart(Rule):
     needs = (Signal.START, Signal.LOSS_CALL)
     explains = ("L003", "L013")
     fixes = ("shrink-output-layer",)
+    min_excess = Threshold(MIN_EXCESS, "nat above the baseline")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs a classification loss with a baseline at step 0."""
@@ -101,11 +102,11 @@ class OverconfidentStart(Rule):
         for index, pairs in sorted(calls.items()):
             value = sum(value for value, _ in pairs) / len(pairs)
             baseline = sum(baseline for _, baseline in pairs) / len(pairs)
-            if is_overconfident(value, baseline):
+            if is_overconfident(value, baseline, self.min_excess):
                 yield self._report(trace, trace.sites[index], value, baseline)
 
     def _report(self, trace: Trace, site: Site, value: float, baseline: float) -> Finding:
-        excess, allowed = value - baseline, allowed_excess(baseline)
+        excess, allowed = value - baseline, allowed_excess(baseline, self.min_excess)
         evidence = [Evidence("baseline", baseline, "nat"), Evidence("excess", excess, "nat")]
         if (std := _logit_std(trace, site)) is not None:
             evidence.append(Evidence("std of the logits", std))

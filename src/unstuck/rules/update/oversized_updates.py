@@ -8,7 +8,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import span
 from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Series
@@ -58,6 +58,8 @@ class OversizedUpdates(Rule):
     severity = Severity.WARNING
     needs = (Signal.UPDATES,)
     explains = ("A001", "A002", "A003", "L011", "L012", "L013", "L014")
+    max_ratio = Threshold(MAX_RATIO, "update-to-data ratio")
+    output_max_ratio = Threshold(OUTPUT_MAX_RATIO, "update-to-data ratio of an output layer")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs enough updates after the first ones."""
@@ -74,7 +76,7 @@ class OversizedUpdates(Rule):
             steps, ratios = _ratios(trace, weight)
             if len(steps) < MIN_STEPS:
                 continue
-            measured, limit = float(np.median(ratios)), _limit(trace, graph, weight)
+            measured, limit = float(np.median(ratios)), self._limit(trace, graph, weight)
             if measured <= limit:
                 continue
             first, last = span(steps)
@@ -95,6 +97,11 @@ class OversizedUpdates(Rule):
                 severity=Severity.ERROR if measured > ERROR_RATIO else Severity.WARNING,
             )
 
+    def _limit(self, trace: Trace, graph: Graph, weight: Site) -> float:
+        """Return the largest healthy ratio: output layers start small and learn fastest."""
+        owner = trace.sites[weight.owner] if weight.owner is not None else None
+        return self.output_max_ratio if owner is not None and graph.is_output_layer(owner) else self.max_ratio
+
 
 def _weights(trace: Trace) -> Iterator[Site]:
     """Yield the weight matrices (and convolution kernels) of weight layers."""
@@ -108,9 +115,3 @@ def _ratios(trace: Trace, weight: Site) -> Series:
     """Return (steps, update-to-data ratios) from FIRST_STEP on."""
     steps, ratios = trace.update_to_data(weight)
     return steps[steps >= FIRST_STEP], ratios[steps >= FIRST_STEP]
-
-
-def _limit(trace: Trace, graph: Graph, weight: Site) -> float:
-    """Return the largest healthy ratio: output layers start small and learn fastest."""
-    owner = trace.sites[weight.owner] if weight.owner is not None else None
-    return OUTPUT_MAX_RATIO if owner is not None and graph.is_output_layer(owner) else MAX_RATIO
