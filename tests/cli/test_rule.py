@@ -14,7 +14,9 @@ def test_a_rule_with_all_its_headings(cli, code):
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(f"# {code} {all_rules()[code].name}\n\n")
     headings = [line.removeprefix("## ") for line in said.out.splitlines() if line.startswith("## ")]
-    assert headings == list(HEADINGS)
+    limits = all_rules()[code].thresholds()
+    assert headings == [*HEADINGS, *(["Thresholds"] if limits else [])]
+    assert all(f"- `{name}` = {limit.value:g} ({limit.unit})" in said.out for name, limit in limits.items())
 
 
 @pytest.mark.parametrize("name", ["l001", "overconfident-start", "Overconfident-Start"])

@@ -32,9 +32,18 @@ def rule(
     _show(found)
 
 
+def _thresholds(found: type[Rule]) -> str:
+    """Return the section about what can be set, or nothing."""
+    rows = [f"- `{name}` = {limit.value:g} ({limit.unit})" for name, limit in found.thresholds().items()]
+    if not rows:
+        return ""
+    where = f"Set in `[tool.unstuck.thresholds.{found.code}]` of pyproject.toml."
+    return "\n".join(["", "", "## Thresholds", where, "", *rows])
+
+
 def _show(found: type[Rule]) -> None:
     console = Console(highlight=False)
-    text = f"# {found.code} {found.name}\n\n{found.documentation()}"
+    text = f"# {found.code} {found.name}\n\n{found.documentation()}{_thresholds(found)}"
     if console.is_terminal:
         console.print(Markdown(text))
     else:
