@@ -130,6 +130,8 @@ def _site(trace: Trace, site: Site) -> dict[str, Any]:
         "shape": list(site.shape),
         "roles": {},
     }
+    if site.kind is Kind.PARAMETER:
+        entry["update_stride"] = site.update_stride  # updates are measured on every n-th element
     for role in Role:
         steps, std = trace.series(site, role, "std")
         if len(steps):

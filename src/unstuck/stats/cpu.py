@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
@@ -32,8 +33,8 @@ PARALLEL_FROM = 1 << 18  # elements for each thread; with fewer, sharing out cos
 EVERYWHERE = (-math.inf, math.inf)
 LEAST = 5e-324  # equals zero where `torch.set_flush_denormal(True)` was called
 LONGEST = 1 << 30  # elements read at a time: the counters have 32 bits
-COPIED: list[int] = []
-"""Sizes, in elements, of the tensors that had to be copied because they were not dense."""
+COPIED: Counter[str] = Counter()
+"""How many tensors ("tensors"), and how many elements in all ("elements"), were copied since they were not dense."""
 
 
 class _Kind(NamedTuple):
@@ -75,7 +76,7 @@ def layout_of(x: Tensor, unit_dim: int | None) -> tuple[int, Shape, Tensor]:
         return x.data_ptr(), (math.prod(sizes[:at]), sizes[at], math.prod(sizes[at + 1 :])), x
     flat, shape, copied = laid_out(x, unit_dim)
     if copied:
-        COPIED.append(x.numel())
+        COPIED.update(tensors=1, elements=x.numel())
     return flat.data_ptr(), shape, flat
 
 
