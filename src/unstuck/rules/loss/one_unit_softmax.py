@@ -1,0 +1,60 @@
+"""L006. A softmax over one number is 1 whatever the number is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unstuck.findings import Finding, Severity
+from unstuck.rules.rule import Rule, Stage
+from unstuck.trace import Kind, Signal, Trace
+
+MIN_CLASSES = 2  # that a softmax has to choose between
+
+
+class OneUnitSoftmax(Rule):
+    """A softmax is taken over a dimension of size one, so that its output is always 1.
+
+    ## What it does
+    Looks at the size of the dimension that each softmax or log-softmax goes over, and fires when it is 1 in every
+    sampled step.
+
+    ## Why is this bad
+    The output does not depend on the input, so nothing before it gets a gradient: the layers below learn nothing.
+
+    ## Evidence
+    The number of classes.
+
+    ## Stays silent on
+    Dimensions that are 1 in some steps only, such as attention over a first token.
+
+    ## Example
+        model = nn.Sequential(nn.Linear(20, 1), nn.Softmax(dim=1))
+
+    ## Fix
+    For two classes, one output and a sigmoid (`binary_cross_entropy_with_logits`); or two outputs. Where the dimension
+    was meant to be another one, name that one.
+
+    ## References
+    - torch.nn.Softmax, https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html
+    """
+
+    code = "L006"
+    name = "one-unit-softmax"
+    stage = Stage.LOSS
+    severity = Severity.ERROR
+    needs = (Signal.STEPS, Signal.SOFTMAXES)
+    explains = ("G004", "L013", "U005")
+
+    def detect(self, trace: Trace) -> Iterator[Finding]:
+        """Judge each softmax by the number of its classes."""
+        for softmax in trace.of_kind(Kind.SOFTMAX):
+            seen = trace.scalars(softmax, "classes")
+            if seen and all(classes < MIN_CLASSES for _, classes in seen):
+                yield self.finding(
+                    softmax,
+                    steps=(seen[0][0], seen[-1][0]),
+                    measured=seen[0][1],
+                    threshold=float(MIN_CLASSES),
+                    unit="classes",
+                    message=f"{softmax.label} chooses among {seen[0][1]:.0f} class: its output is 1 whatever its input",
+                )
