@@ -52,7 +52,6 @@ class Signal(Enum):
     ACTIVATIONS = "an activation function that torch knows"
     WEIGHT_LAYERS = "a weight layer (a linear map, matmul or convolution with a parameter)"
     NORMS = "a normalisation layer"
-    SOFTMAXES = "a softmax or log-softmax"
     OUTPUT_GRADIENTS = "gradients at the outputs of layers"
     PARAMETER_GRADIENTS = "gradients of parameters"
     UPDATES = "parameters before and after an update"
@@ -273,8 +272,6 @@ class Trace:
                 return bool(self.objective)
             case Signal.LOSS_CALL:
                 return any(call.baseline is not None for call in self.loss_calls)
-            case Signal.SOFTMAXES:
-                return bool(self.of_kind(Kind.SOFTMAX))
             case Signal.ACTIVATIONS:
                 return any(self._with_role(Kind.ACTIVATION, Role.INPUT))
             case Signal.WEIGHT_LAYERS:

@@ -42,8 +42,8 @@ class OneUnitSoftmax(Rule):
     name = "one-unit-softmax"
     stage = Stage.LOSS
     severity = Severity.ERROR
-    needs = (Signal.STEPS, Signal.SOFTMAXES)
-    explains = ("G004", "L013", "U005")
+    needs = (Signal.STEPS,)  # a network without a softmax does not have this fault
+    explains = ("L001", "G004", "L013", "U005")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each softmax by the number of its classes."""
