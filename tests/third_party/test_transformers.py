@@ -28,7 +28,7 @@ def watched(request):
     architecture = request.param
     bare = train(architecture, measure=True)
     state = torch.get_rng_state()
-    with unstuck.watch() as run:
+    with unstuck.watch(every=1) as run:
         seen = train(architecture)
     assert torch.equal(torch.get_rng_state(), state)
     return architecture, bare, seen, run
@@ -101,7 +101,7 @@ def test_the_loss_is_a_site(watched):
 
 
 def test_a_custom_function_is_seen_and_not_guessed():
-    with unstuck.watch() as run:
+    with unstuck.watch(every=1) as run:
         train(BY_NAME["bloom"])
     sites = run.session.trace.of_kind(Kind.CUSTOM)
     assert [site.path for site in sites] == [f"transformer.h.{i}.mlp.gelu_impl" for i in (0, 1)]
@@ -118,7 +118,7 @@ def test_checkpointing_shows_what_the_plain_model_shows(name, reentrant):
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
 
     def elements(prepare):
-        with unstuck.watch() as run:
+        with unstuck.watch(every=1) as run:
             losses = train(BY_NAME[name], prepare).losses
         trace = run.session.trace
         assert trace.facts.internal_error is None
@@ -139,6 +139,6 @@ QUIET = sorted(BY_NAME.keys() - {"clip"})
 
 @pytest.mark.parametrize("name", QUIET)
 def test_a_healthy_model_gets_no_warning(name):
-    with unstuck.watch() as run:
+    with unstuck.watch(every=1) as run:
         train(BY_NAME[name])
     assert run.report().ok, str(run.report())

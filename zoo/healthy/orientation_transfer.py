@@ -47,7 +47,7 @@ for step in range(120):
 
 backbone.requires_grad_(False)
 backbone.eval()
-head = nn.Sequential(nn.Linear(16 * 9, 32), nn.ReLU(), nn.Linear(32, 2))
+head = nn.Sequential(nn.LayerNorm(16 * 9), nn.Linear(16 * 9, 32), nn.ReLU(), nn.Linear(32, 2))
 optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
 for step in range(200):
     x, _, thick = bars(64)

@@ -23,7 +23,7 @@ def mlp(width):
 
 
 teacher = mlp(96)
-optimizer = torch.optim.Adam(teacher.parameters(), lr=4e-3)
+optimizer = torch.optim.Adam(teacher.parameters(), lr=2e-3)
 for step in range(250):
     x, y = spirals(96)
     loss = F.cross_entropy(teacher(x), y)
@@ -35,7 +35,7 @@ for step in range(250):
 
 teacher.eval()
 student = mlp(24)
-optimizer = torch.optim.Adam(student.parameters(), lr=5e-3)
+optimizer = torch.optim.Adam(student.parameters(), lr=4e-3)
 for step in range(250):
     x, y = spirals(96)
     with torch.no_grad():

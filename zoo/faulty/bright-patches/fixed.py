@@ -21,7 +21,7 @@ class PatchNet(nn.Module):
     def __init__(self, channels=(12, 16, 16)):
         super().__init__()
         widths = (1, *channels)
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3) for i in range(len(channels)))
         self.head = nn.Linear(channels[-1] * 4, n_kinds)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)

@@ -15,7 +15,9 @@ def readings(n):
 
 
 def layer(fan_in, fan_out, gain):
-    return (torch.randn(fan_out, fan_in) * gain / fan_in**0.5).requires_grad_(), torch.zeros(fan_out, requires_grad=True)
+    return (torch.randn(fan_out, fan_in) * gain / fan_in**0.5).requires_grad_(), torch.zeros(
+        fan_out, requires_grad=True
+    )
 
 
 w1, b1 = layer(n_in, n_hidden, 2**0.5)

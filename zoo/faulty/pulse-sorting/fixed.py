@@ -17,7 +17,8 @@ def pulses(n):
 
 sizes = [n_channels] + [64] * 8
 weights, biases = [], []
-for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+for i in range(len(sizes) - 1):
+    fan_in, fan_out = sizes[i], sizes[i + 1]
     std = (2 / fan_in) ** 0.5
     weights.append(torch.randn(fan_in, fan_out) * std)
     biases.append(torch.zeros(fan_out))

@@ -24,8 +24,8 @@ class ArmModel(nn.Module):
     def __init__(self, sizes=(3, 48, 48, 48)):
         super().__init__()
         self.layers = nn.ModuleList()
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-            layer = nn.Linear(n_in, n_out)
+        for i in range(len(sizes) - 1):
+            layer = nn.Linear(sizes[i], sizes[i + 1])
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             nn.init.zeros_(layer.bias)
             self.layers.append(layer)

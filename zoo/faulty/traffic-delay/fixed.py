@@ -10,7 +10,7 @@ n_links, batch = 7, 64
 
 
 def logged(host, n=batch):
-    """Return one host's log: the traffic on each link, and the delay; the last host counts bits, not bytes."""
+    """Return one host's log: the traffic on each link, and the delay."""
     traffic = torch.randn(n, n_links)
     delay = traffic[:, 0] * traffic[:, 1] + F.relu(traffic[:, 2:].sum(1) - 0.5) + 0.1 * torch.randn(n)
     if host == 9:

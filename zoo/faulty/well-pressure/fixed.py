@@ -26,8 +26,8 @@ def logs(n):
 
 
 x, y = logs(20_000)
-spurious = torch.rand(len(x)) < 1 / 1000  # the gauge sometimes reports its full scale
-y[spurious] = 90 * torch.randn(int(spurious.sum()), 1).sign()
+extreme = torch.rand(len(x)) < 1 / 1000
+y[extreme] = 90 * torch.randn(int(extreme.sum()), 1).sign()
 y = y.clamp(-4, 4)
 
 model = nn.Sequential(nn.Linear(n_wells, 48), Residual(48), Residual(48), nn.Linear(48, 1))
