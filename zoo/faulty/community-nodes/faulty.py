@@ -23,12 +23,12 @@ class Convolution(nn.Module):
     def __init__(self, n_in, n_out):
         super().__init__()
         self.mix = nn.Linear(2 * n_in, n_out)
-        nn.init.kaiming_normal_(self.mix.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.mix.weight, a=0.1)
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, h, linked):
         neighbours = linked @ h
-        return F.relu(self.mix(torch.cat([h, neighbours], dim=2)))
+        return F.leaky_relu(self.mix(torch.cat([h, neighbours], dim=2)), 0.1)
 
 
 class GraphNetwork(nn.Module):

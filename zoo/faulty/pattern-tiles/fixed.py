@@ -47,7 +47,7 @@ def evaluate(net, images, weaves):
 
 net = build()
 test_images, test_weaves = tiles(1000)
-optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
 for step in range(250):
     images, weaves = tiles(32)
