@@ -33,6 +33,7 @@ from unstuck.capture.passing import (
     after_transparent,
     after_writing,
 )
+from unstuck.capture.probes import looks
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import COMPOSITES, look_inside
 
@@ -83,9 +84,12 @@ AFTER: dict[str, After] = _table(
 
 def look_after(recorder: Recorder, call: TorchCall, out: Any) -> None:
     """Note what a call made."""
+    recorder.made = recorder.running
     handler = AFTER.get(call.op)
     if handler is None or not handler(recorder, call, out):
         after_other(recorder, call, out)
+    for look in looks().get(call.op, ()):
+        look(recorder, call, out, recorder.made)
 
 
 class _Seen(NamedTuple):

@@ -117,6 +117,7 @@ class TrainingLoop(ABC):
             if value is not None:
                 note_objective(recorder, objectives[0], value / self._loss_scale)
             recorder.backward_begins(self._step)
+            recorder.note_backward(None if value is None else value / self._loss_scale)
 
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""
@@ -190,9 +191,7 @@ class TrainingLoop(ABC):
         if not (self._was_sampled if another else self._sampled):
             return
         parameters, step = self._recorder.parameters, self._step - 1 if another else self._step
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameters.belongs(parameter, self._stepping)
+        self._recorder.optimizers.note(optimizer, step)
         if self._backwards or another:
             scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
             factor = 1.0 if scale is None else float(scale)

@@ -105,8 +105,12 @@ class Parameters:
 
     def knows(self, tensor: Tensor) -> bool:
         """Tell whether `tensor` is a known parameter."""
+        return self.index_of(tensor) is not None
+
+    def index_of(self, tensor: Tensor) -> int | None:
+        """Return the site of a known parameter, or None."""
         known = self._by_id.get(id(tensor))
-        return known is not None and known[0]() is tensor
+        return known[1] if known is not None and known[0]() is tensor else None
 
     def live(self, index: int) -> Tensor | None:
         """Return the parameter of a site while it exists."""

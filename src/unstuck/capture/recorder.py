@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections import Counter
@@ -14,6 +15,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, Origins, Replay, tensors_in
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.optimizers import Optimizers
 from unstuck.capture.parameters import Parameters
 from unstuck.capture.site import Locator, SiteRegistry, location_of
 from unstuck.capture.wrappers import local, several_processes
@@ -55,8 +57,12 @@ class Recorder:
         self.sites = SiteRegistry(trace)
         self.origins = Origins()
         self.parameters = Parameters(trace, self.sites, modules, self.locator)
+        self.optimizers = Optimizers(trace, self.sites, self.parameters, self.locator)
+        self._objectives: dict[int, list[float]] = {}  # of each backward call's place in one step
+        self._objectives_of = -1
         self.running_means: dict[int, weakref.ref[Tensor]] = {}
         self.running: Site | None = None  # the site of the activation or loss call that is being made
+        self.made: Site | None = None  # the site that stands for the call which was made last, if any does
         self.step = 0
         self.in_backward = False
         self.loss_scale = 1.0  # by which AMP has multiplied the loss, and so all gradients of this backward pass
@@ -95,6 +101,17 @@ class Recorder:
         """The pass turns out to be one of training, for `step`."""
         self.step = step
         self.in_backward = True
+
+    def note_backward(self, value: float | None) -> None:
+        """Note the place of a backward call; the vector `objectives` has the value of each such call of a step."""
+        location = location_of(self.locator.frame(sys._getframe()))
+        key = ("backward", location)
+        site = self.sites.get(key) or self.sites.create(key, Kind.BACKWARD, "backward", "", location)
+        if self._objectives_of != self.step:
+            self._objectives_of, self._objectives = self.step, {}
+        values = self._objectives.setdefault(site.index, [])
+        values.append(math.nan if value is None else value)
+        self.trace.add_vector(self.step, site.index, "objectives", values)
 
     def commit(self, step: int) -> None:
         """Enter what the forward pass gave into the trace: its backward pass is over."""
@@ -138,6 +155,7 @@ class Recorder:
         site = self._replay(kind, op) or self._site(kind, op, source)
         if self.log is not None:
             self.log.append(site)
+        self.made = site
         self._passages[site.index] = Passage()
         self._calls[site.index] += 1
         return site
@@ -193,6 +211,28 @@ class Recorder:
             self.queue.settle()
             ticket = self.queue.add(seen, unit_dim=unit_dim, interval=site.interval)
         self._measured.append((ticket, site, Role.INPUT, self._passages.get(site.index)))
+
+    def measure_data(self, site: Site, x: Tensor, unit_dim: int | None) -> None:
+        """Record what a layer or a loss is given, with its features along `unit_dim` (None: without them).
+
+        Without features, the output of the layer right before is the same tensor, and is summarised once for both.
+        """
+        ticket = self._same_memory(x, self.origins.of(x)) if unit_dim is None else None
+        if ticket is None:
+            ticket = self.queue.add(local(x), unit_dim=unit_dim)
+        self._measured.append((ticket, site, Role.INPUT, self._passages.get(site.index)))
+
+    def _same_memory(self, x: Tensor, origin: Origin | None) -> int | None:
+        """Return the ticket of the output of which `x` is a view of all elements, as it was made."""
+        if origin is None or not origin.direct or len(origin.sites) != 1:
+            return None
+        passage = self._passages.get(origin.sites[0])
+        if passage is None or passage.output is None:
+            return None
+        ticket, reference = passage.output
+        output = reference()
+        same = output is not None and output.data_ptr() == x.data_ptr() and output.numel() == x.numel()
+        return ticket if same and output is not None and output._version == 0 else None
 
     def _output_ticket(self, x: Tensor, origin: Origin | None) -> int | None:
         if origin is None or not origin.direct or len(origin.sites) != 1:

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     CUSTOM = "custom function"  # a torch.autograd.Function: what it does is not known
     PARAMETER = "parameter"
     OPERATION = "operation"  # any other one, where a non-finite value first appeared
+    BACKWARD = "backward call"
+    OPTIMIZER = "optimizer"  # one parameter group; `parameters` are those it updates
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from unstuck.trace.sites import Edge, Kind, Site
 from unstuck.trace.watching import Watching
 
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+Vector = npt.NDArray[np.float64]
 Place = tuple[SummaryTable, int]
 """A summary's table and row."""
 
@@ -30,7 +31,7 @@ SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.
 class Role(StrEnum):
     """Which tensor of a site a summary speaks of."""
 
-    INPUT = "input"  # of an activation function: the pre-activation
+    INPUT = "input"  # of an activation function: the pre-activation; of a weight layer: data from outside the network
     OUTPUT = "output"
     OUTPUT_GRADIENT = "gradient at output"
     VALUE = "value"  # of a parameter, before the step's update
@@ -99,6 +100,7 @@ class Trace:
     _unsorted: list[tuple[int, Sequence[Key], SummaryTable, Sequence[int], bool]] = field(default_factory=list)
     _bytes: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # of the tables of each step
     _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    _vectors: dict[tuple[int, str], dict[int, Vector]] = field(default_factory=lambda: defaultdict(dict))
 
     # -- filling ---------------------------------------------------------------------------------------------------
 
@@ -154,6 +156,10 @@ class Trace:
         """Record a number that is no tensor summary; the last one of a step stands."""
         self._scalars[site, name][step] = value
 
+    def add_vector(self, step: int, site: int, name: str, values: npt.ArrayLike) -> None:
+        """Record a few numbers that belong together (counts of classes, say), float64, shape (n,); the last stands."""
+        self._vectors[site, name][step] = np.asarray(values, dtype=np.float64)
+
     def _thin(self) -> None:
         start, later = self.steps[:KEEP_FROM_START], self.steps[KEEP_FROM_START:]
         kept = set(start) | set(later[::2]) | {self.steps[-1]}
@@ -168,6 +174,9 @@ class Trace:
         for scalars in self._scalars.values():
             for step in dropped & scalars.keys():
                 del scalars[step]
+        for vectors in self._vectors.values():
+            for step in dropped & vectors.keys():
+                del vectors[step]
         self.loss_calls = [call for call in self.loss_calls if call.step in kept]
 
     # -- sites -----------------------------------------------------------------------------------------------------
@@ -227,6 +236,10 @@ class Trace:
     def scalars(self, site: Site, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) of a recorded scalar, in order."""
         return sorted(self._scalars.get((site.index, name), {}).items())
+
+    def vectors(self, site: Site, name: str) -> list[tuple[int, Vector]]:
+        """Return all (step, values) of a recorded vector, in order."""
+        return sorted(self._vectors.get((site.index, name), {}).items(), key=lambda pair: pair[0])
 
     def update_to_data(self, site: Site) -> Series:
         """Return (steps, rms(update) / rms(value)) of a parameter.
@@ -302,6 +315,7 @@ class Trace:
         copy._unsorted = []
         copy._summaries = defaultdict(dict, {k: dict(v) for k, v in self._summaries.items()})
         copy._scalars = defaultdict(dict, {k: dict(v) for k, v in self._scalars.items()})
+        copy._vectors = defaultdict(dict, {k: dict(v) for k, v in self._vectors.items()})
         return copy
 
     def until(self, step: int) -> Trace:
@@ -315,7 +329,7 @@ class Trace:
         copy.loss_calls = [call for call in copy.loss_calls if call.step <= step]
         copy.facts.backward_calls = min(copy.facts.backward_calls, step + 1)
         copy.facts.optimizer_steps = min(copy.facts.optimizer_steps, step + 1)
-        for values in (copy._summaries, copy._scalars):
+        for values in (copy._summaries, copy._scalars, copy._vectors):
             for series in values.values():
                 for known in [known for known in series if known > step]:
                     del series[known]

@@ -1,0 +1,33 @@
+"""What single rules need to know beyond the summaries, each file for one question.
+
+A module in here has `LOOKS`, a dict from names of torch operations ("softmax", "linear") to a `Look`: a function that
+is shown each such call of a sampled training pass after the handlers of `forward.py` have seen it. It may write
+numbers to the trace through `recorder.later`, and must leave tensors, graph and random state alone. There is no list of
+modules to edit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from unstuck.capture.call import TorchCall
+from unstuck.capture.recorder import Recorder
+from unstuck.trace import Site
+
+Look = Callable[[Recorder, TorchCall, Any, Site | None], None]
+"""Called with the recorder, the call, what it returned, and the site that stands for the call, if any."""
+
+
+@cache
+def looks() -> dict[str, tuple[Look, ...]]:
+    """Return, by operation, what looks at its calls."""
+    found: dict[str, list[Look]] = defaultdict(list)
+    for info in pkgutil.iter_modules(__path__, __name__ + "."):
+        for op, look in getattr(importlib.import_module(info.name), "LOOKS", {}).items():
+            found[op].append(look)
+    return {op: tuple(those) for op, those in found.items()}
