@@ -12,7 +12,7 @@ from torch import nn
 
 import unstuck
 from unstuck.config import ConfigError
-from unstuck.rules.catalogue import UnknownRuleError
+from unstuck.rules.catalogue import UnknownRuleError, get_rule
 
 X = torch.randn(64, 40, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(0, 5, (64,), generator=torch.Generator().manual_seed(1))
@@ -310,3 +310,14 @@ def test_saturation_is_mended_where_the_weights_alone_look_fair():
     report = unstuck.fix(model, (x, Y), F.cross_entropy, unsafe=True)
     assert [fix.code for fix in report.fixes] == ["A001"]
     assert report.ok
+
+
+def test_a_rule_that_fails_costs_nobody_the_other_findings(monkeypatch):
+    rule = get_rule("A001")
+    monkeypatch.setattr(rule, "detect", lambda self, trace: 1 / 0)
+    model = naive()
+    report = unstuck.check(model, (X, Y), F.cross_entropy)
+    assert "I002" in report.codes()
+    (failed,) = [entry for entry in report.not_checked if entry.code == "A001"]
+    assert failed.lacking.startswith("mending: it failed inside; please report this")
+    assert "ZeroDivisionError: division by zero, test_api.py:" in failed.lacking

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from unstuck.rules.catalogue import all_rules
-
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -60,8 +58,3 @@ def test_the_demo_mends_the_run(demo):
     assert not before["ok"]
     assert after["ok"]
     assert [fix["code"] for fix in after["fixes"]] == ["I002", "L001"]
-
-
-def test_the_table_of_rules_is_complete():
-    listed = dict(re.findall(r"^\| ([A-Z]\d{3}) \| ([a-z-]+) \|", README, re.MULTILINE))
-    assert listed == {code: rule.name for code, rule in all_rules().items()}

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from unstuck.api import Run, judge
+from unstuck.api import MENDING, Run, judge
 from unstuck.capture.programs import read_program
 from unstuck.capture.script import run_program
 from unstuck.config import Config
@@ -41,10 +41,11 @@ def watch(program: Path, metric: str) -> dict[str, Any]:
         outcome = run_program(read_program(program), [])
     seconds = time.perf_counter() - begun
     report = watched.report()
+    failed = "; ".join(f"{r.code}: {r.lacking}" for r in report.not_checked if r.lacking.startswith(MENDING)) or None
     values = [line.split()[1] for line in output.getvalue().splitlines() if line.startswith(f"{metric} ")]
     return {
         "exit_code": outcome.exit_code,
-        "internal_error": report.trace.facts.internal_error,
+        "internal_error": report.trace.facts.internal_error or failed,
         "seconds": seconds,
         "metric": values[-1] if values else None,
         "codes": report.codes(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +33,9 @@ from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Trace
 
+MENDING = "mending: it failed inside; please report this with the script that showed it"
+"""What a rule lacks that raised an exception."""
+
 
 def versions() -> dict[str, str]:
     """Return the versions that matter for a report of a fault."""
@@ -54,10 +59,14 @@ def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotC
     findings: list[Finding] = []
     not_checked: list[NotChecked] = []
     for rule in chosen(config):
-        lacking = rule.lacking(trace)
-        if lacking is None:
-            findings.extend(rule.detect(trace))
-        else:
+        try:
+            lacking = rule.lacking(trace)
+            if lacking is None:
+                findings.extend(list(rule.detect(trace)))
+        except Exception as error:  # noqa: BLE001  (one rule's fault must not cost the user the others' findings)
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            lacking = f"{MENDING} ({type(error).__name__}: {error}, {os.path.basename(where.filename)}:{where.lineno})"
+        if lacking is not None:
             not_checked.append(NotChecked(rule.code, rule.name, lacking))
     findings.sort(key=causal_order)
     silenced = tuple(finding for finding in findings if is_silenced(finding, config.per_site_ignores))

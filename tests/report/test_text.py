@@ -145,6 +145,12 @@ class TestNotChecked:
             "  N001 x: needs a norm",
         ]
 
+    def test_rules_that_lacked_the_same_share_a_line(self):
+        missing = [NotChecked(code, "x", "a norm" if code[0] == "N" else "a loss") for code in ("N001", "L002", "N003")]
+        made = lines(report(not_checked=tuple(missing)))
+        at = made.index("not checked:")
+        assert made[at + 1 : at + 3] == ["  N001, N003: need a norm", "  L002 x: needs a loss"]
+
 
 class TestRun:
     def test_losses_sampling_and_time(self):

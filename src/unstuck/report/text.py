@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstuck.findings import Finding, Severity
-from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
+from unstuck.report.report import AppliedFix, NotChecked, Report, recent_loss, shared, starting_loss
 from unstuck.report.watching import budget_warning, cost_line
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
@@ -138,8 +138,12 @@ def _fix(fix: AppliedFix) -> str:
 def _print_not_checked(console: Console, report: Report) -> None:
     if report.not_checked and report.trace.facts.backward_calls:
         console.print(Text("\nnot checked:", "dim"))
+        by_need: dict[str, list[NotChecked]] = {}
         for rule in report.not_checked:
-            _indented(console, Text(f"{rule.code} {rule.name}: needs {rule.lacking}", "dim"))
+            by_need.setdefault(rule.lacking, []).append(rule)
+        for lacking, rules in by_need.items():
+            names = f"{rules[0].code} {rules[0].name}" if len(rules) == 1 else ", ".join(rule.code for rule in rules)
+            _indented(console, Text(f"{names}: need{'s' if len(rules) == 1 else ''} {lacking}", "dim"))
 
 
 def _print_silenced(console: Console, report: Report) -> None:

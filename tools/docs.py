@@ -1,0 +1,110 @@
+"""Write what documents the rules, from the rules themselves: docs/rules/ and the table in the README.
+
+    python -m tools.docs [--check]
+
+With `--check` nothing is written; files that are not as they would be written are named, and the exit code is 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from unstuck.rules.catalogue import all_rules
+from unstuck.rules.rule import Rule
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- rules: python -m tools.docs -->", "<!-- end of rules -->"
+GROUPS = {
+    "D": "Data",
+    "I": "Initialisation",
+    "L": "Loss and output layer",
+    "N": "Normalisation, training and evaluation mode",
+    "A": "Activations",
+    "S": "Attention and sequences",
+    "G": "Gradients",
+    "U": "Updates and optimizer",
+    "T": "Training loop",
+}
+
+
+def page(rule: type[Rule]) -> str:
+    """Return a rule's page."""
+    facts = [f"- severity: {rule.severity}", f"- named at stage: {rule.stage.name.lower()}"]
+    if rule.explains:
+        known = all_rules()
+        links = (f"[{code}]({code}.md)" for code in rule.explains if code in known)
+        facts.append(f"- may explain: {', '.join(links)}")
+    limits = [f"| `{name}` | {limit.value:g} | {limit.unit} |" for name, limit in rule.thresholds().items()]
+    if limits:
+        where = f"Set in `[tool.unstuck.thresholds.{rule.code}]` of pyproject.toml."
+        limits = ["", "## Thresholds", where, "", "| name | value | unit |", "|---|---:|---|", *limits]
+    return "\n".join([f"# {rule.code} {rule.name}", "", rule.documentation(), *limits, "", *facts, ""])
+
+
+def table(link: str) -> str:
+    """Return the table of all rules; `link` is the path of their pages."""
+    rows = ["| code | name | |", "|---|---|---|"]
+    for code, rule in all_rules().items():
+        rows.append(f"| [{code}]({link}{code}.md) | {rule.name} | {rule.sections()[''].rstrip('.')} |")
+    return "\n".join(rows)
+
+
+def index() -> str:
+    """Return the page that lists the rules by group."""
+    lines = ["# Rules", "", "Written by `python -m tools.docs` from the rules' own docstrings.", ""]
+    for letter, title in GROUPS.items():
+        own = [rule for code, rule in all_rules().items() if code[0] == letter]
+        if own:
+            lines += [f"## {title}", ""]
+            lines += [f"- [{rule.code} {rule.name}]({rule.code}.md): {rule.sections()['']}" for rule in own]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def readme() -> str:
+    """Return the README with its table of rules as it should be; raises ValueError when it has no place for one."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no lines {BEGIN!r} and {END!r} to put the table between")
+    return f"{before}{BEGIN}\n{table('docs/rules/')}\n{END}{after}"
+
+
+def wanted() -> dict[Path, str]:
+    """Return the files as they should be."""
+    folder = ROOT / "docs" / "rules"
+    pages = {folder / f"{code}.md": page(rule) for code, rule in all_rules().items()}
+    return {ROOT / "README.md": readme(), folder / "index.md": index(), **pages}
+
+
+def stale() -> list[Path]:
+    """Return the files that are not as they should be, and pages of rules that there are not."""
+    files = wanted()
+    gone = [path for path in (ROOT / "docs" / "rules").glob("*.md") if path not in files]
+    changed = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    return [*changed, *gone]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the files, or check them."""
+    parser = argparse.ArgumentParser(prog="python -m tools.docs", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; name the files that are stale")
+    options = parser.parse_args(arguments)
+    old = stale()
+    for path in old:
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+    if options.check:
+        return 1 if old else 0
+    files = wanted()
+    for path in old:
+        if path in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
