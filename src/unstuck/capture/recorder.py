@@ -76,6 +76,7 @@ class Recorder:
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
         self._edges: set[tuple[int, int, bool]] = set()  # those of the trace, quicker to compare
+        self.notes: dict[str, Any] = {}  # what probes keep of one call for a later one of the same pass
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +93,7 @@ class Recorder:
         self._later.clear()
         self._passages.clear()
         self._calls.clear()
+        self.notes.clear()
         self.origins.clear()
         self.modules.new_step()
         self.in_backward = False

@@ -1,0 +1,119 @@
+"""Whether the targets of a loss are the very symbols that the network was given, or the ones that follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unstuck.capture.call import TorchCall
+from unstuck.capture.recorder import Recorder
+from unstuck.trace import Kind, Site
+
+LAST_STEP = 9  # step; how targets are made from inputs does not change while a network trains
+MAX_EMBEDDINGS = 4  # look-ups of a pass that are compared with the targets
+MAX_SYMBOLS = 1 << 16  # in a batch
+MIN_PLACES = 8  # where a symbol differs from the next one, for a share of them
+SEQUENCES = "symbols given to embeddings"
+SHORTENED = "sizes of tensors without the last place"
+CLASS_LOSSES = ("cross_entropy", "nll_loss")
+
+
+class Shares(NamedTuple):
+    """Of the places whose symbol differs from the next: how many have it, or the next one, as their target."""
+
+    same: float
+    following: float
+    embedding: int  # the site's index
+    length: int  # of the sequences
+
+
+def note_symbols(recorder: Recorder, call: TorchCall, out: Any, site: Site | None) -> None:
+    """Keep what an embedding looks up until the pass ends, and the sizes of what `x[:, :-1]` gives."""
+    if recorder.replayed is not None or recorder.step > LAST_STEP:
+        return
+    index = call.arg(1, "weight") if call.op == "__getitem__" else call.input
+    if site is None or site.kind is not Kind.EMBEDDING:
+        if _drops_last(index) and isinstance(out, Tensor) and out.requires_grad:
+            recorder.notes.setdefault(SHORTENED, set()).add(out.numel())
+        return
+    kept = recorder.notes.setdefault(SEQUENCES, [])
+    if isinstance(index, Tensor) and index.dim() in (1, 2) and len(kept) < MAX_EMBEDDINGS:
+        if index.dtype is not torch.bool and 1 < index.numel() <= MAX_SYMBOLS:
+            kept.append((index.detach(), site.index))
+
+
+def _drops_last(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, slice) and part == slice(None, -1) for part in parts)
+
+
+def compare_targets(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
+    """Write `target_is_input` and `target_is_next_input`: shares (0 … 1) of the places whose symbol differs from the
+    next one that have it, or the next one, as target; those of the embedding with which the targets agree best.
+
+    `target_embedding` is that embedding's site, `sequence_length` the number of its symbols in a row. Nothing is
+    written when no integer targets can be laid beside what an embedding was given.
+    """
+    target = call.arg(1, "target")
+    known = recorder.notes.get(SEQUENCES)
+    if site is None or not known or recorder.replayed is not None or not isinstance(target, Tensor):
+        return
+    if target.is_floating_point() or target.is_complex() or not isinstance(call.input, Tensor):
+        return
+    shortened = call.input.numel() in recorder.notes.get(SHORTENED, ())
+    ignored = call.kwargs.get("ignore_index", -100)
+    found = [
+        shares for index, embedding in known for shares in _shares(index, target.detach(), ignored, embedding, shortened)
+    ]
+    if not found:
+        return
+    best = max(found, key=lambda shares: max(shares.same, shares.following))
+    numbers = {
+        "target_is_input": best.same,
+        "target_is_next_input": best.following,
+        "target_embedding": float(best.embedding),
+        "sequence_length": float(best.length),
+    }
+
+    def write(step: int) -> None:
+        for name, value in numbers.items():
+            recorder.trace.add_scalar(step, site.index, name, value)
+
+    recorder.later(write, site)
+
+
+def _shares(index: Tensor, target: Tensor, ignored: int, embedding: int, shortened: bool) -> Iterator[Shares]:
+    """Yield the shares for each order of dimensions in which the targets may lie beside the symbols: time last, first.
+
+    Targets that are one fewer in a row than the symbols are the ones after the first; they belong to the places before
+    them only when the network's output was cut at the end (`shortened`).
+    """
+    for symbols in (index,) if index.dim() == 1 else (index, index.t()):
+        length = symbols.shape[-1]
+        here, after = symbols[..., :-1], symbols[..., 1:]
+        if length < 2 or target.device != symbols.device:
+            continue
+        if target.numel() == symbols.numel():
+            laid = _laid(target, symbols)[..., :-1]
+        elif target.numel() == here.numel() and shortened:
+            laid = _laid(target, here)
+        else:
+            continue
+        counted = (here != after) & (laid != ignored)
+        places = int(counted.sum())
+        if places >= MIN_PLACES:
+            same, following = ((laid == there) & counted for there in (here, after))
+            yield Shares(float(same.sum()) / places, float(following.sum()) / places, embedding, length)
+
+
+def _laid(target: Tensor, like: Tensor) -> Tensor:
+    return target if target.shape == like.shape else target.reshape(like.shape)
+
+
+LOOKS = {
+    **dict.fromkeys(("embedding", "__getitem__"), note_symbols),
+    **dict.fromkeys(CLASS_LOSSES, compare_targets),
+}
