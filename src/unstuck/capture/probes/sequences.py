@@ -26,6 +26,7 @@ class Shares(NamedTuple):
 
     same: float
     following: float
+    counted: float  # share of all targets that are not ignored
     embedding: int  # the site's index
     length: int  # of the sequences
 
@@ -40,9 +41,9 @@ def note_symbols(recorder: Recorder, call: TorchCall, out: Any, site: Site | Non
             recorder.notes.setdefault(SHORTENED, set()).add(out.numel())
         return
     kept = recorder.notes.setdefault(SEQUENCES, [])
-    if isinstance(index, Tensor) and index.dim() in (1, 2) and len(kept) < MAX_EMBEDDINGS:
-        if index.dtype is not torch.bool and 1 < index.numel() <= MAX_SYMBOLS:
-            kept.append((index.detach(), site.index))
+    fits = isinstance(index, Tensor) and index.dim() in (1, 2) and 1 < index.numel() <= MAX_SYMBOLS
+    if fits and index.dtype is not torch.bool and len(kept) < MAX_EMBEDDINGS:
+        kept.append((index.detach(), site.index))
 
 
 def _drops_last(index: Any) -> bool:
@@ -51,31 +52,30 @@ def _drops_last(index: Any) -> bool:
 
 
 def compare_targets(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
-    """Write `target_is_input` and `target_is_next_input`: shares (0 … 1) of the places whose symbol differs from the
-    next one that have it, or the next one, as target; those of the embedding with which the targets agree best.
+    """Lay the targets of a classification beside the symbols that embeddings were given.
 
-    `target_embedding` is that embedding's site, `sequence_length` the number of its symbols in a row. Nothing is
-    written when no integer targets can be laid beside what an embedding was given.
+    On the loss's site: `target_is_input` and `target_is_next_input`, shares (0 … 1) of the places whose symbol differs
+    from the next one that have it, or the next one, as target (of the embedding for which the share is greatest);
+    `next_embedding`, that embedding's site for the latter, `sequence_length`, the number of its symbols in a row, and
+    `targets_counted`, the share of targets that are not ignored. Nothing when the sizes do not fit.
     """
-    target = call.arg(1, "target")
-    known = recorder.notes.get(SEQUENCES)
+    target, known = call.arg(1, "target"), recorder.notes.get(SEQUENCES)
     if site is None or not known or recorder.replayed is not None or not isinstance(target, Tensor):
         return
     if target.is_floating_point() or target.is_complex() or not isinstance(call.input, Tensor):
         return
-    shortened = call.input.numel() in recorder.notes.get(SHORTENED, ())
+    target, shortened = target.detach(), call.input.numel() in recorder.notes.get(SHORTENED, ())
     ignored = call.kwargs.get("ignore_index", -100)
-    found = [
-        shares for index, embedding in known for shares in _shares(index, target.detach(), ignored, embedding, shortened)
-    ]
+    found = [shares for index, place in known for shares in _shares(index, target, ignored, place, shortened)]
     if not found:
         return
-    best = max(found, key=lambda shares: max(shares.same, shares.following))
+    best = max(found, key=lambda shares: shares.following)
     numbers = {
-        "target_is_input": best.same,
+        "target_is_input": max(shares.same for shares in found),
         "target_is_next_input": best.following,
-        "target_embedding": float(best.embedding),
+        "next_embedding": float(best.embedding),
         "sequence_length": float(best.length),
+        "targets_counted": best.counted,
     }
 
     def write(step: int) -> None:
@@ -92,25 +92,21 @@ def _shares(index: Tensor, target: Tensor, ignored: int, embedding: int, shorten
     them only when the network's output was cut at the end (`shortened`).
     """
     for symbols in (index,) if index.dim() == 1 else (index, index.t()):
-        length = symbols.shape[-1]
         here, after = symbols[..., :-1], symbols[..., 1:]
-        if length < 2 or target.device != symbols.device:
+        if symbols.shape[-1] < 2 or target.device != symbols.device:
             continue
         if target.numel() == symbols.numel():
-            laid = _laid(target, symbols)[..., :-1]
+            laid = target.reshape(symbols.shape)[..., :-1]
         elif target.numel() == here.numel() and shortened:
-            laid = _laid(target, here)
+            laid = target.reshape(here.shape)
         else:
             continue
-        counted = (here != after) & (laid != ignored)
-        places = int(counted.sum())
+        counted = laid != ignored
+        judged = (here != after) & counted
+        places = int(judged.sum())
         if places >= MIN_PLACES:
-            same, following = ((laid == there) & counted for there in (here, after))
-            yield Shares(float(same.sum()) / places, float(following.sum()) / places, embedding, length)
-
-
-def _laid(target: Tensor, like: Tensor) -> Tensor:
-    return target if target.shape == like.shape else target.reshape(like.shape)
+            same, following = (float(((laid == there) & judged).sum()) / places for there in (here, after))
+            yield Shares(same, following, float(counted.sum()) / counted.numel(), embedding, symbols.shape[-1])
 
 
 LOOKS = {
