@@ -91,14 +91,15 @@ def _shares(index: Tensor, target: Tensor, ignored: int, embedding: int, shorten
     Targets that are one fewer in a row than the symbols are the ones after the first; they belong to the places before
     them only when the network's output was cut at the end (`shortened`).
     """
-    for symbols in (index,) if index.dim() == 1 else (index, index.t()):
+    for time_first in (False, True)[: index.dim()]:
+        symbols = index.t() if time_first else index
         here, after = symbols[..., :-1], symbols[..., 1:]
         if symbols.shape[-1] < 2 or target.device != symbols.device:
             continue
         if target.numel() == symbols.numel():
-            laid = target.reshape(symbols.shape)[..., :-1]
+            laid = _laid(target, symbols.shape, time_first)[..., :-1]
         elif target.numel() == here.numel() and shortened:
-            laid = target.reshape(here.shape)
+            laid = _laid(target, here.shape, time_first)
         else:
             continue
         counted = laid != ignored
@@ -107,6 +108,10 @@ def _shares(index: Tensor, target: Tensor, ignored: int, embedding: int, shorten
         if places >= MIN_PLACES:
             same, following = (float(((laid == there) & judged).sum()) / places for there in (here, after))
             yield Shares(same, following, float(counted.sum()) / counted.numel(), embedding, symbols.shape[-1])
+
+
+def _laid(target: Tensor, shape: torch.Size, time_first: bool) -> Tensor:
+    return target.reshape(shape[::-1]).t() if time_first else target.reshape(shape)
 
 
 LOOKS = {
