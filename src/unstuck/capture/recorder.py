@@ -16,11 +16,16 @@ from unstuck.capture.graph import Origin, Origins, Replay, tensors_in
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.optimizers import Optimizers
-from unstuck.capture.parameters import Parameters
+from unstuck.capture.order import StepOrder
+from unstuck.capture.parameters import Parameters, unscaled
 from unstuck.capture.site import Locator, SiteRegistry, location_of
 from unstuck.capture.wrappers import local, several_processes
 from unstuck.stats.queue import SummaryQueue
+from unstuck.stats.table import SummaryTable
 from unstuck.trace import Edge, Kind, Role, Site, Trace
+from unstuck.trace.trace import Key
+
+OFTEN = 16  # calls of a site in one pass, from which on each has numbers of its own
 
 
 class Passage:
@@ -58,7 +63,10 @@ class Recorder:
         self.origins = Origins()
         self.parameters = Parameters(trace, self.sites, modules, self.locator)
         self.optimizers = Optimizers(trace, self.sites, self.parameters, self.locator)
+        self.order = StepOrder(trace)
+        self.passed = 0  # calls of sites since watching began
         self._objectives: dict[int, list[float]] = {}  # of each backward call's place in one step
+        self._first_passes: dict[int, frozenset[int]] = {}  # the sites of the first pass for each such place
         self._objectives_of = -1
         self.running_means: dict[int, weakref.ref[Tensor]] = {}
         self.running: Site | None = None  # the site of the activation or loss call that is being made
@@ -104,16 +112,29 @@ class Recorder:
         self.step = step
         self.in_backward = True
 
-    def note_backward(self, value: float | None) -> None:
-        """Note the place of a backward call; the vector `objectives` has the value of each such call of a step."""
+    def note_backward(self, value: float | None) -> Site:
+        """Note the place of a backward call and return it.
+
+        The vector `objectives` has the value of each such call of a step; the scalar `alike` says whether their forward
+        passes went through the same sites (1 or 0).
+        """
         location = location_of(self.locator.frame(sys._getframe()))
         key = ("backward", location)
         site = self.sites.get(key) or self.sites.create(key, Kind.BACKWARD, "backward", "", location)
         if self._objectives_of != self.step:
-            self._objectives_of, self._objectives = self.step, {}
+            self._objectives_of, self._objectives, self._first_passes = self.step, {}, {}
         values = self._objectives.setdefault(site.index, [])
         values.append(math.nan if value is None else value)
         self.trace.add_vector(self.step, site.index, "objectives", values)
+        alike = self._first_passes.setdefault(site.index, self.passing) == self.passing
+        alike = alike and self.trace.scalar(site, "alike", self.step) != 0.0
+        self.trace.add_scalar(self.step, site.index, "alike", float(alike))
+        return site
+
+    @property
+    def passing(self) -> frozenset[int]:
+        """The sites that the pass under way has come through."""
+        return frozenset(self._calls)
 
     def commit(self, step: int) -> None:
         """Enter what the forward pass gave into the trace: its backward pass is over."""
@@ -138,8 +159,24 @@ class Recorder:
         table, rows = self.queue.take([ticket for ticket, _ in kept])
         known = [(row, key) for row, (_, key) in zip(rows, kept, strict=True) if row >= 0]
         self.trace.add_table(step, [key for _, key in known], table, [row for row, _ in known])
+        self._note_calls(step, table, known)
         self._measured.clear()
         self._later.clear()
+        self.notes.clear()  # no tensor of the pass is kept
+
+    def _note_calls(self, step: int, table: SummaryTable, known: list[tuple[int, Key]]) -> None:
+        """Enter the rms at each call of sites that are called often, in order of execution: time steps of a loop."""
+        often = {index for index, calls in self._calls.items() if calls >= OFTEN}
+        each: dict[Key, list[float]] = {}
+        for row, key in known if often else ():
+            if key[0] in often and key[1] in (Role.OUTPUT, Role.OUTPUT_GRADIENT):
+                summary = table.summary(row, histogram=False)
+                each.setdefault(key, []).append(math.inf if summary.nonfinite else summary.rms)
+        for (index, role), values in each.items():
+            if role is Role.OUTPUT_GRADIENT:
+                self.trace.add_vector(step, index, "gradient_by_call", values[::-1])  # the last call's came first
+            else:
+                self.trace.add_vector(step, index, "output_by_call", values)
 
     def later(self, write: Callable[[int], None], site: Site | None = None) -> None:
         """Run `write(step)` when the pass's backward has ended; it tells of the latest call of `site`."""
@@ -160,6 +197,7 @@ class Recorder:
         self.made = site
         self._passages[site.index] = Passage()
         self._calls[site.index] += 1
+        self.passed += 1
         return site
 
     def _replay(self, kind: Kind, op: str) -> Site | None:
@@ -272,8 +310,8 @@ class Recorder:
             return
         passage.fired = True
         if grad is not None:
-            unscaled = grad if self.loss_scale == 1.0 else grad.detach() / self.loss_scale
-            self._measured.append((self.queue.add(local(unscaled)), site, Role.OUTPUT_GRADIENT, None))
+            own = grad if self.loss_scale == 1.0 else unscaled(grad, self.loss_scale)
+            self._measured.append((self.queue.add(local(own)), site, Role.OUTPUT_GRADIENT, None))
 
     # -- repeatable calls ------------------------------------------------------------------------------------------
 
