@@ -36,12 +36,21 @@ def test_an_error_in_the_cell_is_shown_and_the_session_ends(shell, capsys):
     assert "in 5 steps of the cell" in capsys.readouterr().out
 
 
+def test_options_are_those_of_the_command(shell, capsys):
+    shell.run_cell("%%unstuck --overhead 50% --select I,A --ignore I --extend-select U001\n" + TRAIN)
+    said = capsys.readouterr().out
+    assert "A002" in said.split("not checked")[1]
+    assert "I002" not in said
+    assert "U001" in said.split("not checked")[1]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("--ever 2 x", "unstuck: unrecognized arguments: x; usage: %%unstuck [--fix]"),
         ("--every x", "unstuck: argument --every: invalid int value: 'x'; usage: %%unstuck [--fix]"),
         ("--select L999", "unstuck: no rule is called 'L999'"),
+        ("--overhead much", "unstuck: overhead in the arguments must be a share of the training time"),
     ],
 )
 def test_bad_arguments_are_one_line_and_the_cell_does_not_run(shell, capsys, line, message):

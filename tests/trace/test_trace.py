@@ -250,6 +250,19 @@ class TestThinning:
         assert trace.steps == sorted(set(trace.steps))
         assert len(trace.steps) > MAX_SAMPLED_STEPS / 3
 
+    def test_of_the_losses_the_first_and_the_latest_stay(self, trace, monkeypatch):
+        monkeypatch.setattr("unstuck.trace.trace.MAX_LOSSES", 4_000)
+        for step in range(20_000):
+            trace.objective[step] = float(step)
+            if step % 100 == 0:
+                trace.add_step(step)
+        assert 2_000 < len(trace.objective) < 4_200
+        kept = list(trace.objective)
+        assert kept == sorted(kept)
+        assert kept[:1_000] == list(range(1_000))
+        assert kept[-1_000:] == list(range(19_000, 20_000))
+        assert all(value == step for step, value in trace.objective.items())
+
     def test_memory_stays_bounded_too(self, trace, site, monkeypatch):
         monkeypatch.setattr("unstuck.trace.trace.MAX_BYTES", 20_000)
         for step in range(300):

@@ -10,7 +10,7 @@ from unstuck.api import Run
 from unstuck.config import ConfigError, load
 from unstuck.rules.catalogue import UnknownRuleError
 
-USAGE = "%%unstuck [--fix] [--every N] [--select CODES] [--ignore CODES]"
+USAGE = "%%unstuck [--fix] [--every N | --overhead SHARE] [--select CODES] [--extend-select CODES] [--ignore CODES]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,8 +22,8 @@ def _parser() -> _Parser:
     parser = _Parser(prog="%%unstuck", add_help=False)
     parser.add_argument("--fix", action="store_true")
     parser.add_argument("--every", type=int)
-    parser.add_argument("--select")
-    parser.add_argument("--ignore")
+    for option in ("--overhead", "--select", "--extend-select", "--ignore"):
+        parser.add_argument(option)
     return parser
 
 
@@ -34,8 +34,8 @@ def load_ipython_extension(shell: Any) -> None:
         """Run the cell under watch and print the report; an error of the cell is shown as usual."""
         try:
             options = _parser().parse_args(shlex.split(line))
-            config = load(every=options.every, select=options.select, ignore=options.ignore)
-            run = Run(config, fix=options.fix, title="the cell")
+            fix = vars(options).pop("fix")
+            run = Run(load(**vars(options)), fix=fix, title="the cell")
         except (ValueError, ConfigError, UnknownRuleError) as error:
             print(f"unstuck: {error}")  # noqa: T201
             return
