@@ -23,6 +23,7 @@ Place = tuple[SummaryTable, int]
 
 MAX_SAMPLED_STEPS = 1_000
 MAX_BYTES = 64 << 20  # of summaries in memory
+MAX_LOSSES = 1 << 17  # values of the objective, one a step, some 100 bytes each
 KEEP_FROM_START = 11
 BYTES_A_ROW = 200  # of a table, for the objects about it (estimated)
 SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.58 of it
@@ -87,7 +88,7 @@ class Trace:
 
     Filled by capture, read by rules and reports. `steps` holds the sampled steps in order; a step is one update of the
     parameters, counted from 0. Beyond `MAX_SAMPLED_STEPS` or `MAX_BYTES` every other sampled step after the first few
-    is forgotten.
+    is forgotten; of more than `MAX_LOSSES` values of the objective, every other one between the first and the latest.
     """
 
     sites: list[Site] = field(default_factory=list)
@@ -106,6 +107,8 @@ class Trace:
 
     def add_step(self, step: int) -> None:
         """Note that `step` was sampled."""
+        if len(self.objective) > MAX_LOSSES:
+            self._thin_losses()
         if not self.steps or step > self.steps[-1]:
             self.steps.append(step)
             if len(self.steps) > MAX_SAMPLED_STEPS or (
@@ -159,6 +162,12 @@ class Trace:
     def add_vector(self, step: int, site: int, name: str, values: npt.ArrayLike) -> None:
         """Record a few numbers that belong together (counts of classes, say), float64, shape (n,); the last stands."""
         self._vectors[site, name][step] = np.asarray(values, dtype=np.float64)
+
+    def _thin_losses(self) -> None:
+        """Forget every other loss but the first thousand and the last quarter."""
+        steps = list(self.objective)
+        for step in steps[1_000 : -MAX_LOSSES // 4 : 2]:
+            del self.objective[step]
 
     def _thin(self) -> None:
         start, later = self.steps[:KEEP_FROM_START], self.steps[KEEP_FROM_START:]
@@ -236,6 +245,10 @@ class Trace:
     def scalars(self, site: Site, name: str) -> list[tuple[int, float]]:
         """Return all (step, value) of a recorded scalar, in order."""
         return sorted(self._scalars.get((site.index, name), {}).items())
+
+    def vector(self, site: Site, name: str, step: int = 0) -> Vector | None:
+        """Return a recorded vector, or None."""
+        return self._vectors.get((site.index, name), {}).get(step)
 
     def vectors(self, site: Site, name: str) -> list[tuple[int, Vector]]:
         """Return all (step, values) of a recorded vector, in order."""
