@@ -1,6 +1,7 @@
 """What is patched only while a step is sampled, beside the function mode and the module hooks.
 
 - `torch.autograd.Function.apply`, which torch does not show to function modes.
+- `next` of a DataLoader's iterator, to know which batches are one of several.
 - `torch.overrides.has_torch_function` without gradients: `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` leave
   their fused path when any function mode is on, and evaluation must not be computed otherwise because we watch.
 
@@ -18,10 +19,12 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointFunction
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from unstuck.capture.call import TorchCall
 from unstuck.capture.checkpointing import SwitchedMode, patch_checkpoints
 from unstuck.capture.passing import after_custom, after_other
+from unstuck.capture.probes.batches import note_loaded
 from unstuck.capture.recorder import Recorder
 
 COMPOSITES = frozenset({functional.multi_head_attention_forward})
@@ -48,6 +51,7 @@ class SampledPatches:
         self._undo.append(patch_checkpoints(self._recorder, self._mode))
         self._patch_apply()
         self._patch_has_torch_function()
+        self._patch_loaders()
         for owner in (torch.optim.Optimizer, torch.nn.Module):
             self._patch_zero_grad(owner)
         self._patch_tracer("trace")
@@ -107,6 +111,19 @@ class SampledPatches:
         call = TorchCall(cls.__name__, cls.apply, args, {})
         torchs_own = cls.__module__.partition(".")[0] == "torch"
         (after_other if torchs_own else after_custom)(self._recorder, call, out)
+
+    def _patch_loaders(self) -> None:
+        original = _BaseDataLoaderIter.__next__
+
+        @functools.wraps(original)
+        def following(iterator: Any) -> Any:
+            batch = original(iterator)
+            if threading.get_ident() == self._thread:
+                self._guard(note_loaded, self._recorder, iterator)
+            return batch
+
+        setattr(_BaseDataLoaderIter, "__next__", following)  # noqa: B010
+        self._undo.append(lambda: setattr(_BaseDataLoaderIter, "__next__", original))
 
     def _patch_has_torch_function(self) -> None:
         original = torch.overrides.has_torch_function

@@ -11,7 +11,9 @@ from torch import Tensor
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.layers import SECOND_OPERAND
+from unstuck.capture.probes.batches import drawn
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.wrappers import local
 from unstuck.trace import Kind, Site
 
 LAYERS = frozenset({Kind.WEIGHT_LAYER, Kind.RECURRENT, Kind.NORM, Kind.EMBEDDING})
@@ -19,17 +21,34 @@ MAX_HASHED = 1 << 16  # elements of a batch whose bits are compared with the las
 
 
 def note_data(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
-    """Summarise float data that a layer takes from outside the network, and note the bits of any such data."""
-    if site is None or site.kind not in LAYERS or recorder.replayed is not None:
-        return
-    given = [x for x in _candidates(call, site) if isinstance(x, Tensor) and not x.requires_grad]
-    x = next((x for x in given if recorder.origins.of(x) is None), None)
-    if x is None:
+    """Summarise float data that a layer takes from outside the network, and note the bits of any such data.
+
+    Scalars of the site: `data_bits` (see `bits`) of the last call of a step, `data_calls`, the number of calls with
+    data in the step, and `data_drawn`, 1 when the data was drawn in this pass from something larger, else 0.
+    """
+    x = data_of(recorder, call, site)
+    if x is None or site is None:
         return
     if x.is_floating_point():
-        recorder.measure_data(site, x, _unit_dim(call.op, x))
-    digest = bits(x)
-    recorder.later(lambda step: recorder.trace.add_scalar(step, site.index, "data_bits", digest), site)
+        recorder.measure_data(site, x, _unit_dim(call, x))
+    digest, fresh = bits(x), float(drawn(recorder, x))
+
+    def write(step: int) -> None:
+        trace = recorder.trace
+        trace.add_scalar(step, site.index, "data_calls", (trace.scalar(site, "data_calls", step) or 0.0) + 1.0)
+        trace.add_scalar(step, site.index, "data_drawn", fresh)
+        if digest is not None:
+            trace.add_scalar(step, site.index, "data_bits", digest)
+
+    recorder.later(write, site)
+
+
+def data_of(recorder: Recorder, call: TorchCall, site: Site | None) -> Tensor | None:
+    """Return the data that a layer takes from outside the network, or None."""
+    if site is None or site.kind not in LAYERS or recorder.replayed is not None:
+        return None
+    given = [x for x in _candidates(call, site) if isinstance(x, Tensor) and not x.requires_grad]
+    return next((x for x in given if recorder.origins.of(x) is None), None)
 
 
 def _candidates(call: TorchCall, site: Site) -> tuple[Any, ...]:
@@ -42,20 +61,32 @@ def _candidates(call: TorchCall, site: Site) -> tuple[Any, ...]:
     return (call.input,)
 
 
-def _unit_dim(op: str, x: Tensor) -> int:
-    """Return the dimension of the features: channels of convolutions and batch norms, else the last."""
-    dims = functions.CONVOLUTIONS.get(op)
+def _unit_dim(call: TorchCall, x: Tensor) -> int:
+    """Return the dimension of the features: channels of convolutions and batch norms, else the last.
+
+    In a product with the weight on the left the data has its features before its columns.
+    """
+    dims = functions.CONVOLUTIONS.get(call.op)
     if dims is not None:
         return -dims - 1
-    return 1 - x.dim() if op in ("batch_norm", "group_norm", "instance_norm") and x.dim() > 1 else -1
+    if call.op in ("batch_norm", "group_norm", "instance_norm") and x.dim() > 1:
+        return 1 - x.dim()
+    on_right = call.op in functions.MATMUL_OPS and (call.input is not x) != (call.op == "__rmatmul__")
+    return -2 if on_right and x.dim() > 1 else -1
 
 
-def bits(x: Tensor) -> float:
-    """Return a number in 0 … 2^32 - 1 made from shape and bits of a batch (of its first `MAX_HASHED` elements)."""
-    part = x.detach().reshape(-1)[:MAX_HASHED].cpu().contiguous()
-    if part.dtype == torch.bfloat16:
-        part = part.view(torch.int16)
-    return float(zlib.crc32(part.numpy().tobytes(), hash(tuple(x.shape)) & 0xFFFFFFFF))
+def bits(x: Tensor) -> float | None:
+    """Return a number in 0 … 2^32 - 1 made from shape and bits of a batch (of its first `MAX_HASHED` elements).
+
+    None for what has no elements in memory (on the meta device, sparse or nested).
+    """
+    x = local(x.detach())
+    if x.is_meta or x.layout is not torch.strided or x.is_quantized:
+        return None
+    if x.numel() > MAX_HASHED and not x.is_contiguous():
+        x = x[: -(-MAX_HASHED * x.shape[0] // x.numel())]  # copies no more than is looked at
+    part = x.reshape(-1)[:MAX_HASHED].cpu().resolve_conj().resolve_neg().contiguous()
+    return float(zlib.crc32(part.view(torch.uint8).numpy().tobytes(), hash(tuple(x.shape)) & 0xFFFFFFFF))
 
 
 LAYER_OPS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,9 +13,10 @@ from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.probes.data import bits
 from unstuck.capture.recorder import Recorder
-from unstuck.trace import Site
+from unstuck.trace import Site, Trace
 
 MAX_CLASSES = 4096  # beyond them labels are not counted one by one
+Counts = npt.NDArray[np.int64]
 
 
 def note_predictions_and_targets(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
@@ -21,56 +24,67 @@ def note_predictions_and_targets(recorder: Recorder, call: TorchCall, _out: Any,
 
     `target_min`, `target_max`, `target_mean`, `target_std` (0 for one element) of the finite elements,
     `target_elements`, `target_bits`; for integer targets of a classification also the vectors `label_counts` and
-    `predicted_counts`, shape (classes,).
+    `predicted_counts`, shape (classes,), of the labels that are not ignored. Where a site is called several times in a
+    step, the extremes and the counts are those of all calls together, the rest those of the last.
     """
     predictions, target = call.input, call.arg(1, "target")
     if site is None or not isinstance(predictions, Tensor) or recorder.replayed is not None:
         return
     if predictions.is_floating_point():
         recorder.measure_data(site, predictions, None)
-    if not isinstance(target, Tensor) or not target.numel():
+    if not isinstance(target, Tensor) or not target.numel() or target.is_meta or target.layout is not torch.strided:
         return
     numbers = _scale(target.detach())
     vectors = _label_counts(call, predictions.detach(), target.detach())
 
     def write(step: int) -> None:
         for name, value in numbers.items():
-            recorder.trace.add_scalar(step, site.index, name, value)
+            recorder.trace.add_scalar(step, site.index, name, _with_earlier(recorder.trace, site, step, name, value))
         for name, counts in vectors.items():
-            recorder.trace.add_vector(step, site.index, name, counts.numpy())
+            earlier = recorder.trace.vector(site, name, step)
+            together = counts if earlier is None or len(earlier) != len(counts) else counts + earlier
+            recorder.trace.add_vector(step, site.index, name, together)
 
     recorder.later(write, site)
 
 
+def _with_earlier(trace: Trace, site: Site, step: int, name: str, value: float) -> float:
+    earlier = trace.scalar(site, name, step)
+    if earlier is None:
+        return value
+    return {"target_min": min(earlier, value), "target_max": max(earlier, value)}.get(name, value)
+
+
 def _scale(target: Tensor) -> dict[str, float]:
+    numbers = {"target_elements": float(target.numel())}
+    if (digest := bits(target)) is not None:
+        numbers["target_bits"] = digest
     values = target.double() if not target.is_complex() else target.abs().double()
     finite = values[values.isfinite()]
-    numbers = {"target_elements": float(target.numel()), "target_bits": bits(target)}
     if finite.numel():
-        std = float(finite.std(correction=0))
         low, high = torch.aminmax(finite)
-        numbers |= {
-            "target_min": float(low),
-            "target_max": float(high),
-            "target_mean": float(finite.mean()),
-            "target_std": std,
-        }
+        std, mean = torch.std_mean(finite, correction=0)
+        names = ("target_min", "target_max", "target_mean", "target_std")
+        numbers |= dict(zip(names, torch.stack((low, high, mean, std)).tolist(), strict=True))
     return numbers
 
 
-def _label_counts(call: TorchCall, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _label_counts(call: TorchCall, predictions: Tensor, target: Tensor) -> dict[str, Counts]:
     """Return how often each class is the label, and how often it is predicted; {} when targets are no class numbers."""
     if call.op not in ("cross_entropy", "nll_loss") or target.is_floating_point() or not predictions.dim():
         return {}
     dim = 1 if predictions.dim() > 1 else 0
     classes = predictions.shape[dim]
-    labels = target[(target >= 0) & (target < classes)].flatten()
-    if classes > MAX_CLASSES or not labels.numel():
+    ignored = call.arg(4, "ignore_index")
+    counted = (target >= 0) & (target < classes) & (target != (-100 if ignored is None else ignored))
+    if classes > MAX_CLASSES or not counted.any():
         return {}
-    guesses = predictions.argmax(dim).flatten()
+    labels, guesses = target[counted].long(), predictions.argmax(dim)
+    if guesses.shape == counted.shape:
+        guesses = guesses[counted]
     return {
-        "label_counts": torch.bincount(labels.long(), minlength=classes).cpu(),
-        "predicted_counts": torch.bincount(guesses, minlength=classes).cpu(),
+        "label_counts": torch.bincount(labels.flatten(), minlength=classes).cpu().numpy(),
+        "predicted_counts": torch.bincount(guesses.flatten(), minlength=classes).cpu().numpy(),
     }
 
 

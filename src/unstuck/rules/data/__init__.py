@@ -1,0 +1,1 @@
+"""Rules about what the network is given: inputs, targets, labels and their order."""
