@@ -117,7 +117,10 @@ class TrainingLoop(ABC):
             if value is not None:
                 note_objective(recorder, objectives[0], value / self._loss_scale)
             recorder.backward_begins(self._step)
-            recorder.note_backward(None if value is None else value / self._loss_scale)
+            passed = recorder.passed
+            place = recorder.note_backward(None if value is None else value / self._loss_scale)
+            if self._stepping is None:
+                recorder.order.backward_begins(self._step, place, passed)
 
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""
@@ -164,6 +167,8 @@ class TrainingLoop(ABC):
             if self._recorder.repairing and self.trace.facts.backward_calls == 1:
                 self._recorder.repair_after_pass(self)
             if gradients is not None or not self._optimizer_loop or (self._stepping and self._backwards == 1):
+            if self._stepping is None:
+                self._recorder.order.backward_ended(self._recorder.passed)
                 parameters.measure_gradients(self._step, scale=self._loss_scale, given=gradients)
         self._loss_scale = 1.0
         if self._optimizer_loop:
@@ -191,7 +196,9 @@ class TrainingLoop(ABC):
         if not (self._was_sampled if another else self._sampled):
             return
         parameters, step = self._recorder.parameters, self._step - 1 if another else self._step
-        self._recorder.optimizers.note(optimizer, step)
+        recorder = self._recorder
+        if groups := recorder.optimizers.note(optimizer, step):
+            recorder.order.update_begins(optimizer, step, groups, recorder.passed, recorder.passing)
         if self._backwards or another:
             scale = getattr(optimizer, "grad_scale", None)  # set by GradScaler for fused optimizers, which unscale
             factor = 1.0 if scale is None else float(scale)

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,6 +72,8 @@ class ModuleTracker:
         self._thread = 0
         self.roots: list[weakref.ref[nn.Module]] = []
 
+        self._outermost: list[weakref.ref[nn.Module]] = []  # those of `roots` that no other module's code called
+        self._found_inside: set[str] = set()  # names of parameters of the other roots, in training mode
     def install(self) -> None:
         """Register the global hooks; `remove` takes them away."""
         self._thread = threading.get_ident()
@@ -137,6 +140,22 @@ class ModuleTracker:
         else:
             self._guard(self._push, module)
 
+    def is_unregistered(self, parameter: Tensor) -> bool:
+        """Tell whether the running module uses a parameter that `parameters()` of the outermost module leaves out.
+
+        False for parameters of modules in evaluation mode (a frozen network kept out of sight on purpose), and for
+        plain tensors that are no module's attribute or part of a list or dict of one.
+        """
+        if not self._stack:
+            return False
+        name = self.parameter_name(parameter)
+        if name and name not in self._found_inside:
+            return False
+        if not name and not isinstance(parameter, nn.Parameter) and not _held_by_a_module(parameter):
+            return False
+        roots = (reference() for reference in self._outermost)
+        return not any(known is parameter for root in roots if root is not None for known in root.parameters())
+
     def _push(self, module: nn.Module) -> None:
         if module not in self._paths:
             if _passes_through(module):
@@ -186,3 +205,20 @@ class ModuleTracker:
             self._parameter_names[name] = parameter
             self._names_by_id[id(parameter)] = name
             self._any_sharded = self._any_sharded or sharded(parameter)
+        if not self._stack:
+            self._outermost.append(weakref.ref(root))
+            if self._stack and inner.training and not self.parameter_name(parameter):
+                self._found_inside.add(name)
+
+
+def _held_by_a_module(tensor: Tensor) -> bool:
+    """Tell whether a method of a module is running that has `tensor` among its attributes, or in one of them."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        owner = locals_of(frame).get("self")
+        for held in vars(owner).values() if isinstance(owner, nn.Module) else ():
+            parts = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else (held,)
+            if any(part is tensor for part in parts):
+                return True
+        frame = frame.f_back
+    return False

@@ -25,16 +25,19 @@ class Optimizers:
         self._locator = locator
         self._known: dict[tuple[int, int], tuple[weakref.ref[Optimizer], Site]] = {}
 
-    def note(self, optimizer: Optimizer, step: int) -> None:
-        """Note what an optimizer that is about to step updates, and how."""
+    def note(self, optimizer: Optimizer, step: int) -> list[Site]:
+        """Note what an optimizer that is about to step updates, and how; return its sites, one a parameter group."""
+        sites = []
         for number, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:
                 self._parameters.belongs(parameter, id(optimizer))
             site = self._site_of(optimizer, number)
-            updated = (self._parameters.index_of(parameter) for parameter in group["params"])
+            sites.append(site)
+            updated = (self._parameters.index_of(parameter, current=True) for parameter in group["params"])
             site.parameters = tuple(index for index in updated if index is not None)
             for name, value in _settings(optimizer, group).items():
                 self._trace.add_scalar(step, site.index, name, value)
+        return sites
 
     def _site_of(self, optimizer: Optimizer, number: int) -> Site:
         known = self._known.get((id(optimizer), number))

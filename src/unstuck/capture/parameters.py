@@ -101,6 +101,8 @@ class Parameters:
         site.shape = tuple(parameter.shape)
         site.dtype = str(parameter.dtype).removeprefix("torch.")
         site.requires_grad = parameter.requires_grad
+        if owner is not None and self._modules.is_unregistered(parameter):
+            self._trace.add_scalar(0, site.index, "unregistered", 1.0)
         return site
 
     def knows(self, tensor: Tensor) -> bool:

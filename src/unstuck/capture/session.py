@@ -21,6 +21,7 @@ from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.loop import StopTraining
 from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.loaders import Loaders
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
@@ -69,6 +70,11 @@ class Session(UnwatchedSteps):
         self._thread = 0
         self._installed = False
         self._mode_is_away = False  # while an optimizer computes
+        self._evaluations = EvaluationPasses(self, self._recorder, self._boundaries, self._compiler, self._guard)
+        recorder = self._recorder
+        self._loaders = Loaders(
+            self.trace, recorder.sites, recorder.locator, self._guard, self._here, lambda: self.steps
+        )
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -87,6 +93,8 @@ class Session(UnwatchedSteps):
             self._compiler.install()
             self._prepare(0)
         except BaseException:
+            self._evaluations.install()
+            self._loaders.install()
             self.stop()
             raise
 
@@ -122,6 +130,7 @@ class Session(UnwatchedSteps):
         self._remove_mode()
         self._compiler.remove()
         self._recorder.origins.clear()
+        self._loaders.remove()
 
     def __enter__(self) -> Session:
         self.start()
@@ -197,6 +206,9 @@ class Session(UnwatchedSteps):
         """Get ready for the forward pass of the next step, once no compiled function is running."""
         self._compiler.when_outside(
             lambda: self._prepare(self._step if self._optimizer_loop else self._step + min(self._backwards, 1))
+    def _here(self) -> bool:
+        return self._installed and threading.get_ident() == self._thread
+
         )
 
     def _prepare(self, step: int) -> None:

@@ -25,6 +25,9 @@ class Kind(StrEnum):
     BACKWARD = "backward call"
     OPTIMIZER = "optimizer"  # one parameter group; `parameters` are those it updates
 
+    LOADER = "data loader"  # a loop over one that got nothing
+    CLIPPING = "gradient clipping"
+    EVALUATION = "evaluation"  # a norm or dropout in a pass without gradients between training steps
 
 @dataclass(frozen=True)
 class Location:
