@@ -102,7 +102,7 @@ class TestLookup:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("L01", "no rule is called 'L01'; did you mean L011?"),
+            ("L01", "no rule is called 'L01'; did you mean L018?"),
             ("dead-unit", "no rule is called 'dead-unit'; did you mean dead-units?"),
             ("qqqqqq", "no rule is called 'qqqqqq'; see `unstuck rule --all`"),
         ],
