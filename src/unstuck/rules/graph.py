@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from unstuck.trace import Kind, Site, Trace
@@ -12,11 +12,13 @@ OUTPUT_KINDS = frozenset({Kind.LOSS, Kind.SOFTMAX})
 
 
 class Graph:
-    """The sites of a trace and all edges between them, direct or not."""
+    """The sites of a trace and all edges between them, direct or not, `without` those at sites of some kinds."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, without: Collection[Kind] = ()) -> None:
         self._sites = trace.sites
-        self._edges = [(edge.producer, edge.consumer) for edge in trace.edges]
+        out = {site.index for site in trace.sites if site.kind in without}
+        pairs = ((edge.producer, edge.consumer) for edge in trace.edges)
+        self._edges = [pair for pair in pairs if not out.intersection(pair)]
         self._consumers: dict[int, set[int]] = defaultdict(set)
         self._producers: dict[int, set[int]] = defaultdict(set)
         for producer, consumer in self._edges:

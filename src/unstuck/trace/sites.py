@@ -22,12 +22,13 @@ class Kind(StrEnum):
     CUSTOM = "custom function"  # a torch.autograd.Function: what it does is not known
     PARAMETER = "parameter"
     OPERATION = "operation"  # any other one, where a non-finite value first appeared
+    ADDITION = "addition"  # in the first step: of two tensors that sites made; it has no edges, see the vectors there
     BACKWARD = "backward call"
     OPTIMIZER = "optimizer"  # one parameter group; `parameters` are those it updates
-
     LOADER = "data loader"  # a loop over one that got nothing
     CLIPPING = "gradient clipping"
     EVALUATION = "evaluation"  # a norm or dropout in a pass without gradients between training steps
+
 
 @dataclass(frozen=True)
 class Location:

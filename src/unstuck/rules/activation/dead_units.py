@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.shown import MIN_DIFFERENT, different_elements, is_selected
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.stats.summary import UnitSummary
 from unstuck.trace import Kind, Role, Signal, Site, Trace
@@ -25,7 +26,8 @@ class DeadUnits(Rule):
     ## What it does
     Calls a unit dead when its pre-activation lay outside the responsive interval for every element of every sampled
     batch in the window: the latest sampled steps, at least four, that together hold 1,000 elements of each unit. It
-    fires when at least three units and more than 10 % of a site's are dead; above 50 % the finding is an error.
+    fires when at least three units and more than 10 % of a site's are dead, but not all of them (A003); above 50 % the
+    finding is an error.
 
     ## Why is this bad
     A dead unit passes no gradient to its weights, so nothing but a change below it can revive it. The layer is
@@ -36,8 +38,9 @@ class DeadUnits(Rule):
 
     ## Stays silent on
     Zeros as such: a healthy ReLU gives 50 to 80 %. Sites that have not shown 1,000 elements of each unit in four
-    sampled steps; sites whose number of units varies; an activation that feeds nothing but the loss; units that came
-    back in the window; functions that respond everywhere, such as leaky ReLU with slope 0.1.
+    sampled steps; data of fewer than a hundred different rows, which prove nothing about others; experts that a router
+    shows a part of each batch; sites whose number of units varies; an activation that feeds nothing but the loss; units
+    that came back in the window; functions that respond everywhere, such as leaky ReLU with slope 0.1.
 
     ## Example
         optimizer = torch.optim.SGD(relu_network.parameters(), lr=5.0)  # one step throws units off the data
@@ -57,30 +60,26 @@ class DeadUnits(Rule):
     stage = Stage.ACTIVATION
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
-    explains = ("A003", "A007", "G004", "L013", "U003")
+    explains = ("A007", "G004", "L013", "U003")
     max_dead = Threshold(MAX_DEAD, "% of a site's units")
     min_dead_units = Threshold(float(MIN_DEAD_UNITS), "units")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs one window long enough."""
-        if missing := super().lacking(trace):
-            return missing
-        if any(latest_window(trace, site) for site in trace.of_kind(Kind.ACTIVATION)):
-            return None
-        return f"{MIN_SAMPLED_STEPS} sampled steps with {MIN_ELEMENTS:,} elements of each unit of an activation"
+        return super().lacking(trace) or lacks_window(trace)
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each activation site by its latest window."""
         graph = Graph(trace)
         for site in trace.of_kind(Kind.ACTIVATION):
             window = latest_window(trace, site)
-            if window is not None and not graph.feeds_only_loss(site):
+            if window is not None and is_proof(trace, graph, site, window) and not graph.feeds_only_loss(site):
                 yield from self._judge(site, *window)
 
     def _judge(self, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary) -> Iterator[Finding]:
         dead = int(units.saturated.sum())
         measured = 100.0 * dead / len(units)
-        if dead < self.min_dead_units or measured <= self.max_dead:
+        if dead < self.min_dead_units or measured <= self.max_dead or dead == len(units):
             return
         yield self.finding(
             site,
@@ -114,3 +113,20 @@ def latest_window(trace: Trace, site: Site) -> Window | None:
         if sampled >= MIN_SAMPLED_STEPS and merged.count >= MIN_ELEMENTS:
             return (step, summaries[-1][0]), sampled, merged
     return None
+
+
+def is_proof(trace: Trace, graph: Graph, site: Site, window: Window) -> bool:
+    """Tell whether a window's inputs are different enough, and no selection, to call a unit dead."""
+    different = different_elements(trace, graph, site, window[0], window[2].count)
+    return different >= MIN_DIFFERENT and not is_selected(trace, graph, site)
+
+
+def lacks_window(trace: Trace) -> str | None:
+    """Return what is missing for any activation to be judged by its latest window, or None."""
+    windows = [(site, window) for site in trace.of_kind(Kind.ACTIVATION) if (window := latest_window(trace, site))]
+    if not windows:
+        return f"{MIN_SAMPLED_STEPS} sampled steps with {MIN_ELEMENTS:,} elements of each unit of an activation"
+    graph = Graph(trace)
+    if any(is_proof(trace, graph, site, window) for site, window in windows):
+        return None
+    return f"{MIN_DIFFERENT} different inputs of an activation"
