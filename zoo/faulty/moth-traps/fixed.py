@@ -18,9 +18,8 @@ def nights(n):
 
 
 def layer(fan_in, fan_out, gain=1.0):
-    return (gain * torch.randn(fan_out, fan_in) / fan_in**0.5).requires_grad_(), torch.zeros(
-        fan_out, requires_grad=True
-    )
+    weight = gain * torch.randn(fan_out, fan_in) / fan_in**0.5
+    return weight.requires_grad_(), torch.zeros(fan_out, requires_grad=True)
 
 
 encode, score, classify = layer(n_features, width, 5 / 3), layer(width, 1, 0.5), layer(width, n_weathers, 0.3)

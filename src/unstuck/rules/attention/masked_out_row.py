@@ -49,7 +49,7 @@ class MaskedOutRow(Rule):
     stage = Stage.LOSS
     severity = Severity.ERROR
     needs = (Signal.STEPS, Signal.LOSS_VALUES)
-    explains = ("A006", "G005", "L011", "L012", "L013")
+    explains = ("A003", "A006", "G005", "L011", "L012", "L013")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each softmax by what became of the steps at which it had such rows."""

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from unstuck.findings import Severity
+from unstuck.rules.attention.vanishing_recurrence import VanishingRecurrence
+from unstuck.trace import LossCall
+
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
+from .sequences import fused, gradients, line_loop, module_loop
+
+LOOPS = pytest.mark.parametrize("loop", [module_loop, line_loop])
+
+
+def learning(b, end=0.5):
+    """Let the loss fall from 1 to `end`."""
+    for step in b.steps:
+        b.trace.objective[step] = 1.0 + (end - 1.0) * min(1.0, 2 * step / len(b.steps))
+    return b
+
+
+class TestSilent:
+    @pytest.mark.parametrize("growth", [0.9, 1.0, 1.2])
+    def test_fused_layers_that_remember(self, growth):
+        check_silent(VanishingRecurrence, fused(growth)[0].trace)
+
+    @LOOPS
+    def test_loops_that_remember(self, loop):
+        check_silent(VanishingRecurrence, loop(gradients(0.9, 60))[0].trace)
+
+    @LOOPS
+    def test_loops_whose_every_step_feeds_the_loss(self, loop):
+        check_silent(VanishingRecurrence, loop(np.linspace(1.5, 1.0, 60))[0].trace)
+
+    def test_a_fused_layer_that_forgets_in_a_network_that_learns(self):
+        check_silent(VanishingRecurrence, learning(fused(0.5)[0]).trace)
+
+    def test_a_fused_layer_that_forgets_in_a_run_too_short_to_tell(self):
+        check_silent(VanishingRecurrence, fused(0.5, run=range(60))[0].trace)
+
+    def test_a_layer_that_is_not_trained(self):
+        b, site = fused(0.5)
+        b.trace.sites[site.parameters[0]].requires_grad = False
+        check_silent(VanishingRecurrence, b.trace)
+
+    def test_one_odd_step(self):
+        b, site = fused(0.95)
+        b.scalar(site, "state_kept", 0.0, [10])
+        check_silent(VanishingRecurrence, b.trace)
+
+
+class TestFires:
+    def test_a_fused_layer_in_a_network_that_does_not_learn(self):
+        b, site = fused(0.5, length=60)
+        finding = check_fires(
+            VanishingRecurrence,
+            b.trace,
+            at=site,
+            severity=Severity.WARNING,
+            message="8.7e-19 of the gradient is left when it has come back over 60 time steps of memory (lstm); "
+            "0.0001 is the limit; the loss has not left its baseline",
+        )
+        assert finding.measured == pytest.approx(0.5**60)
+
+    @LOOPS
+    def test_loops(self, loop):
+        b, site = loop(gradients(0.8, 60))
+        check_fires(VanishingRecurrence, b.trace, at=site, severity=Severity.WARNING)
+
+    def test_a_gradient_that_has_underflowed(self):
+        b, site = module_loop(np.where(np.arange(60) < 20, 0.0, gradients(0.1, 60)))
+        assert check_fires(VanishingRecurrence, b.trace, at=site).measured == 0.0
+
+    @LOOPS
+    def test_a_loop_in_a_network_that_learns_is_an_information(self, loop):
+        b, site = loop(gradients(0.8, 60))
+        finding = check_fires(VanishingRecurrence, learning(b).trace, at=site, severity=Severity.INFO)
+        assert not finding.message.endswith("baseline")
+
+    def test_a_loss_that_fell_to_its_baseline_alone(self):
+        b, site = fused(0.5)
+        learning(b, end=0.4)
+        loss = b.loss(value=0.4, baseline=0.4)
+        b.trace.loss_calls = [LossCall(step, loss.index, 0.4, 0.4) for step in b.steps]
+        check_fires(VanishingRecurrence, b.trace, at=site, severity=Severity.WARNING)
+
+
+@pytest.mark.parametrize(("growth", "fires"), [(0.0001 ** (1 / 60) * 1.001, False), (0.0001 ** (1 / 60) * 0.999, True)])
+def test_near_the_limit(growth, fires):
+    b, _ = fused(growth, length=60)
+    assert bool(list(VanishingRecurrence().detect(b.trace))) is fires
+
+
+def test_needs_a_recurrence():
+    check_lacks(VanishingRecurrence, TraceBuilder().trace, "a recurrent layer or loop over 16 time steps")
