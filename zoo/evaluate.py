@@ -8,6 +8,7 @@ false alarm. Half of each collection stands in `frozen.txt`: thresholds are set 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ ZOO = Path(__file__).resolve().parent
 TIME_LIMIT = 300  # seconds per program
 EARLY = 50  # step; faults of initialisation, loss and loop should be named by then
 EARLY_GROUPS = ("I", "L", "T")
+EXTRA = "transformers"  # what the programs of healthy/architectures import; an optional package
 
 
 class Program(NamedTuple):
@@ -70,7 +72,7 @@ class Seen(NamedTuple):
 
 
 def programs() -> tuple[list[Program], list[Program]]:
-    """Return all faulty programs and all working ones, in order."""
+    """Return all faulty programs and all working ones that can be run here, in order."""
     faulty, working = [], []
     for file in sorted((ZOO / "faulty").glob("*/expect.toml")):
         expect = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -79,7 +81,14 @@ def programs() -> tuple[list[Program], list[Program]]:
         faulty.append(Program(folder / "faulty.py", folder.name, expect["root"], codes, expect["line"], metric))
         working.append(Program(folder / "fixed.py", folder.name, metric=metric))
     healthy = sorted(path for path in (ZOO / "healthy").glob("*.py") if path.stem != "__init__")
+    if has_extra():
+        healthy += sorted((ZOO / "healthy" / "architectures").glob("*.py"))
     return faulty, [*working, *(Program(path, path.stem) for path in healthy)]
+
+
+def has_extra() -> bool:
+    """Tell whether the programs that need the optional package can be run."""
+    return importlib.util.find_spec(EXTRA) is not None
 
 
 def frozen() -> set[str]:
@@ -183,6 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     part, parts = map(int, options.part.split("/"))
     faulty, working = programs()
+    if not has_extra():
+        sys.stderr.write(f"healthy/architectures is left out: it needs {EXTRA} (pip install 'unstuck[third-party]')\n")
     known = {program.name for program in [*faulty, *working]}
     if unknown := sorted(set(options.names) - known):
         parser.error(f"no such program: {', '.join(unknown)}")

@@ -1,5 +1,6 @@
 """Every program of the zoo under `unstuck run`: faults are found and pointed at, healthy programs are left in peace."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +16,11 @@ ZOO = Path(__file__).resolve().parents[2] / "zoo"
 FAULTY = sorted(path.parent for path in (ZOO / "faulty").glob("*/expect.toml"))
 FIXED = [folder / "fixed.py" for folder in FAULTY]
 HEALTHY = sorted(path for path in (ZOO / "healthy").glob("*.py") if path.stem != "__init__")
+ARCHITECTURES = sorted((ZOO / "healthy" / "architectures").glob("*.py"))
+NEEDS_TRANSFORMERS = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None,
+    reason="needs the optional packages: pip install 'unstuck[third-party]'",
+)
 PART = slice(0, None, 3)  # a fixed third; `python -m zoo.evaluate` runs them all
 
 
@@ -35,12 +41,13 @@ GAPS = {
 """Programs that the present rules are wrong about, and why; `python -m zoo.evaluate` counts them as missed."""
 
 
-def cases(paths, name):
-    """Parameters for each path; those of `GAPS` may fail."""
+def cases(paths, name, *marks):
+    """Parameters for each path, with these marks; those of `GAPS` may fail."""
 
     def case(path):
         reason = GAPS.get(name(path))
-        return pytest.param(path, marks=pytest.mark.xfail(reason=reason, strict=False) if reason else ())
+        gap = [pytest.mark.xfail(reason=reason, strict=False)] if reason else []
+        return pytest.param(path, marks=[*marks, *gap])
 
     return [case(path) for path in paths]
 
@@ -63,11 +70,13 @@ def watched(script):
 def test_the_collections_are_there():
     assert len(FAULTY) >= 10
     assert len(HEALTHY) >= 10
+    assert len(ARCHITECTURES) >= 15
 
 
 @pytest.mark.parametrize(
     "script",
-    cases([*HEALTHY, *FIXED][PART], lambda path: path.stem),
+    cases([*HEALTHY, *FIXED][PART], lambda path: path.stem)
+    + cases(ARCHITECTURES[PART], lambda path: path.stem, NEEDS_TRANSFORMERS),
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_working_programs_are_left_in_peace(script):
