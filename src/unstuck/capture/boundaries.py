@@ -106,6 +106,11 @@ class Boundaries:
                 setattr(owner, name, original)
         self._patched = []
 
+    @property
+    def inside(self) -> bool:
+        """Whether a backward call is under way in the watched thread."""
+        return self._inside
+
     def _patch(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         original = getattr(owner, name)
         setattr(owner, name, wrap(original))

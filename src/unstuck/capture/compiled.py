@@ -108,6 +108,17 @@ class Compiler:
             dynamo.skip_code(caller)
             self._undo_skips = functools.partial(_no_longer_skip, caller)
 
+    @property
+    def used(self) -> bool:
+        """Whether the program has asked for anything to be compiled."""
+        dynamo = _loaded()
+        return dynamo is not None and any(callable(backend) for backend in dynamo.cached_backends.values())
+
+    @property
+    def within(self) -> bool:
+        """Whether code of ours that runs `aside` was called from a compiled function."""
+        return self._within
+
     # -- our code within compiled functions ------------------------------------------------------------------------
 
     def aside(self, function: Callable[..., Any], *args: Any) -> Any:

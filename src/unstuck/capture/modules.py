@@ -21,12 +21,13 @@ from unstuck.capture.wrappers import own_class, plain_modules, plain_parameters,
 class Frame:
     """One running call of a module: its path, its class, and the counters of the places passed within it."""
 
-    __slots__ = ("from_torch", "kind", "ordinals", "path")
+    __slots__ = ("from_torch", "kind", "ordinals", "path", "training")
 
     def __init__(self, path: str, kind: str = "", *, from_torch: bool = False) -> None:
         self.path = path
         self.kind = kind
         self.from_torch = from_torch
+        self.training = True  # whether the module was in train mode when it was called
         self.ordinals = Ordinals()
 
     @classmethod
@@ -71,9 +72,9 @@ class ModuleTracker:
         self._handles: list[RemovableHandle] = []
         self._thread = 0
         self.roots: list[weakref.ref[nn.Module]] = []
-
         self._outermost: list[weakref.ref[nn.Module]] = []  # those of `roots` that no other module's code called
         self._found_inside: set[str] = set()  # names of parameters of the other roots, in training mode
+
     def install(self) -> None:
         """Register the global hooks; `remove` takes them away."""
         self._thread = threading.get_ident()
@@ -98,6 +99,15 @@ class ModuleTracker:
     def current(self) -> Frame:
         """The innermost running module call, or the frame of code outside modules."""
         return self._stack[-1] if self._stack else self._outside
+
+    @property
+    def outermost(self) -> Frame | None:
+        """The outermost running module call, or None outside modules."""
+        return self._stack[0] if self._stack else None
+
+    def path_of(self, module: nn.Module) -> str | None:
+        """Return the path of a module that has run in a training pass (or is part of one that has), or None."""
+        return self._paths.get(module)
 
     def parameter_name(self, parameter: Tensor) -> str:
         """Return the dotted name of a module's parameter, or ""."""
@@ -130,16 +140,6 @@ class ModuleTracker:
                 return True
         return False
 
-    def _enter(self, module: nn.Module, _args: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
-        known = self._known.get(id(module))
-        if known is not None and known[0]() is module:
-            seen = known[1]
-            self._stack.append(Frame(seen.path, seen.kind, from_torch=seen.from_torch))
-        else:
-            self._guard(self._push, module)
-
     def is_unregistered(self, parameter: Tensor) -> bool:
         """Tell whether the running module uses a parameter that `parameters()` of the outermost module leaves out.
 
@@ -156,6 +156,18 @@ class ModuleTracker:
         roots = (reference() for reference in self._outermost)
         return not any(known is parameter for root in roots if root is not None for known in root.parameters())
 
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        known = self._known.get(id(module))
+        if known is not None and known[0]() is module:
+            seen = known[1]
+            frame = Frame(seen.path, seen.kind, from_torch=seen.from_torch)
+            frame.training = module.training
+            self._stack.append(frame)
+        else:
+            self._guard(self._push, module)
+
     def _push(self, module: nn.Module) -> None:
         if module not in self._paths:
             if _passes_through(module):
@@ -163,6 +175,7 @@ class ModuleTracker:
                 return
             self._name_tree(self._owner(module))
         frame = Frame.of(self._paths[module], module)
+        frame.training = module.training
         self._known[id(module)] = weakref.ref(module), frame
         self._stack.append(frame)
 
@@ -198,17 +211,17 @@ class ModuleTracker:
         else:
             self._plain_taken = True
         self.roots.append(weakref.ref(root))
+        if not self._stack:
+            self._outermost.append(weakref.ref(root))
         for _, path, module in plain_modules(root):
             self._paths.setdefault(module, ".".join(part for part in (prefix, path) if part))
         for path, parameter in plain_parameters(root):
             name = f"{prefix}.{path}" if prefix else path
+            if self._stack and inner.training and not self.parameter_name(parameter):
+                self._found_inside.add(name)
             self._parameter_names[name] = parameter
             self._names_by_id[id(parameter)] = name
             self._any_sharded = self._any_sharded or sharded(parameter)
-        if not self._stack:
-            self._outermost.append(weakref.ref(root))
-            if self._stack and inner.training and not self.parameter_name(parameter):
-                self._found_inside.add(name)
 
 
 def _held_by_a_module(tensor: Tensor) -> bool:

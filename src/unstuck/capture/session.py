@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
-from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
+from unstuck.capture import modes
 from unstuck.capture.boundaries import Boundaries
 from unstuck.capture.compiled import Compiler
+from unstuck.capture.evaluation import EvaluationPasses
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
+from unstuck.capture.loaders import Loaders
 from unstuck.capture.loop import StopTraining
 from unstuck.capture.modules import ModuleTracker
-from unstuck.capture.loaders import Loaders
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
@@ -67,14 +68,14 @@ class Session(UnwatchedSteps):
         self._patches = SampledPatches(self._recorder, self._mode, self._guard, self._step_aside)
         self._compiler = Compiler(self._guard)
         self._boundaries = Boundaries(self, self._compiler)
-        self._thread = 0
-        self._installed = False
-        self._mode_is_away = False  # while an optimizer computes
         self._evaluations = EvaluationPasses(self, self._recorder, self._boundaries, self._compiler, self._guard)
         recorder = self._recorder
         self._loaders = Loaders(
             self.trace, recorder.sites, recorder.locator, self._guard, self._here, lambda: self.steps
         )
+        self._thread = 0
+        self._installed = False
+        self._mode_is_away = False  # while an optimizer computes
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -90,11 +91,11 @@ class Session(UnwatchedSteps):
         try:
             self._load()
             self._boundaries.install()
+            self._evaluations.install()
+            self._loaders.install()
             self._compiler.install()
             self._prepare(0)
         except BaseException:
-            self._evaluations.install()
-            self._loaders.install()
             self.stop()
             raise
 
@@ -118,19 +119,21 @@ class Session(UnwatchedSteps):
     def forget(self) -> None:
         """Watch nothing any more and undo nothing: this process is a fork of the watched one."""
         self._installed = self._quiet = self._mode.active = False
+        self._evaluations.forget()
         self._thread = 0
 
     def _detach(self) -> None:
         self._installed = self._quiet = False
         self._thread = 0
         self._mode.active = False
+        self._evaluations.remove()
         self._boundaries.remove()
+        self._loaders.remove()
         self._modules.remove()
         self._patches.remove()
         self._remove_mode()
         self._compiler.remove()
         self._recorder.origins.clear()
-        self._loaders.remove()
 
     def __enter__(self) -> Session:
         self.start()
@@ -200,21 +203,22 @@ class Session(UnwatchedSteps):
             return False
         return True
 
+    def _here(self) -> bool:
+        return self._installed and threading.get_ident() == self._thread
+
     # -- the mode --------------------------------------------------------------------------------------------------
 
     def _next_step(self) -> None:
         """Get ready for the forward pass of the next step, once no compiled function is running."""
         self._compiler.when_outside(
             lambda: self._prepare(self._step if self._optimizer_loop else self._step + min(self._backwards, 1))
-    def _here(self) -> bool:
-        return self._installed and threading.get_ident() == self._thread
-
         )
 
     def _prepare(self, step: int) -> None:
         """Get ready for the forward pass of `step`."""
         if not self._installed:
             return
+        self._evaluations.end()
         self._take_time(step)
         self._sampled = self.schedule.is_sampled(step)
         self._idle_until = self.schedule.idle_until
@@ -284,21 +288,10 @@ class Session(UnwatchedSteps):
 
     def _install_mode(self) -> None:
         """Put our mode below the user's own, so that leaving theirs never takes ours away."""
-        stack = _stack()
-        if self._mode not in stack:
-            self._restack([self._mode, *stack])
+        modes.put_below(self._mode)
 
     def _remove_mode(self) -> None:
-        stack = _stack()
-        if self._mode in stack:
-            self._restack([mode for mode in stack if mode is not self._mode])
-
-    @staticmethod
-    def _restack(modes: list[Any]) -> None:
-        for _ in range(len(_stack())):
-            _pop_mode()  # type: ignore[no-untyped-call]
-        for mode in modes:
-            _push_mode(mode)  # type: ignore[no-untyped-call]
+        modes.take_away(self._mode)
 
 
 def _load_kernels() -> None:
@@ -315,8 +308,3 @@ def _forget_in_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where processes are never forked
     os.register_at_fork(after_in_child=_forget_in_fork)
-
-
-def _stack() -> list[Any]:
-    """Return this thread's function modes, outermost first."""
-    return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]

@@ -50,6 +50,10 @@ class Locator:
     def __init__(self) -> None:
         self._origins: dict[CodeType, int] = {}
 
+    def is_internal(self, code: CodeType) -> bool:
+        """Tell whether code is torch's, Python's or ours: neither the user's nor a training framework's."""
+        return _origin_of(code) in (INTERNAL, OUTERMOST)
+
     def frame(self, frame: FrameType | None) -> FrameType | None:
         """Return the innermost user frame at or above `frame`; the innermost framework frame when there is none."""
         fallback = None

@@ -1,0 +1,85 @@
+"""N009. After https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html, where eps stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unstuck.findings import Evidence, Finding, Severity
+from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.window import seen_enough
+from unstuck.trace import Kind, Signal, Site, Trace
+
+MAX_COLLAPSED = 0.1  # of the units (1), median over the sampled steps
+
+
+class CollapsedUnits(Rule):
+    """Units come to batch normalisation with a variance below its eps, so that it does not normalise them.
+
+    ## What it does
+    Takes the variance of each unit in the training batches that batch normalisation is given, and fires when it is
+    below eps for at least 10 % of the units, median over the sampled steps.
+
+    ## Why is this bad
+    The norm divides by √(variance + eps). Where eps is the larger of the two, the output is not brought to unit scale:
+    it stays small, by a factor that changes as the weights grow. Units that are constant over the batch give nothing
+    but the norm's bias. Either the inputs have lost their scale before the norm, or eps was set far too large.
+
+    ## Evidence
+    The share of units below eps, their median standard deviation, and eps.
+
+    ## Stays silent on
+    Fewer than 10 % such units, as dead inputs leave here and there; batch normalisation by running statistics; norms
+    whose gain starts at zero, which concerns the output.
+
+    ## Example
+        nn.BatchNorm2d(64, 0.8)  # the second argument is eps, not the momentum
+
+    ## Fix
+    Pass momentum by name and leave eps at 1e-5; where the inputs are tiny, find out why (a mean over padding, a
+    missing scale) and undo it.
+
+    ## References
+    - torch.nn.BatchNorm1d, https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
+    """
+
+    code = "N009"
+    name = "collapsed-units"
+    stage = Stage.NORMALISATION
+    severity = Severity.WARNING
+    needs = (Signal.STEPS, Signal.NORMS)
+    explains = ("A002", "A003", "G001", "G004", "L013", "U002", "U003")
+    max_collapsed = Threshold(MAX_COLLAPSED, "of the units")
+
+    def lacking(self, trace: Trace) -> str | None:
+        """Also needs batch normalisation."""
+        if missing := super().lacking(trace):
+            return missing
+        seen = any(trace.scalars(site, "collapsed_units") for site in trace.of_kind(Kind.NORM))
+        return None if seen else "batch normalisation"
+
+    def detect(self, trace: Trace) -> Iterator[Finding]:
+        """Judge each batch normalisation by the median of its steps in train mode."""
+        for site in trace.of_kind(Kind.NORM):
+            shares = [(s, n) for s, n in trace.scalars(site, "collapsed_units") if trace.scalar(site, "training", s)]
+            if shares and seen_enough(trace, len(shares)):
+                share = float(np.median([n for _, n in shares]))
+                if share >= self.max_collapsed:
+                    yield self._report(trace, site, [step for step, _ in shares], share)
+
+    def _report(self, trace: Trace, site: Site, steps: list[int], share: float) -> Finding:
+        eps = trace.scalar(site, "eps", steps[-1]) or 0.0
+        std = float(np.median([std for _, std in trace.scalars(site, "unit_std")] or [0.0]))
+        return self.finding(
+            site,
+            steps=(steps[0], steps[-1]),
+            measured=share,
+            threshold=self.max_collapsed,
+            unit="1",
+            message=(
+                f"{share:.0%} of the units that {site.label} is given vary by less than its eps of {eps:g} allows for "
+                f"(median standard deviation {std:.2g}, √eps = {eps**0.5:.2g})"
+            ),
+            evidence=(Evidence("median std of the units", std), Evidence("eps", eps)),
+        )
