@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -55,16 +55,19 @@ def note_difference(recorder: Recorder, call: TorchCall, out: Any, _site: Site |
         return
     if not origin.sites or recorder.trace.sites[origin.sites[0]].kind is not Kind.WEIGHT_LAYER:
         return
+    reached: list[bool] = []
+    out.register_hook(lambda _: reached.append(True))  # type: ignore[no-untyped-call]
     site = recorder.site(Kind.OPERATION, call.op)
-    recorder.watch_gradient(site, out, record=False)
-    _write(recorder, site, {"prediction_shape": predictions, "target_shape": target})
+    _write(recorder, site, {"prediction_shape": predictions, "target_shape": target}, lambda: bool(reached))
 
 
-def _write(recorder: Recorder, site: Site, tensors: Mapping[str, Any]) -> None:
+def _write(
+    recorder: Recorder, site: Site, tensors: Mapping[str, Any], counts: Callable[[], bool] = lambda: True
+) -> None:
     shapes: dict[str, Shape] = {name: tuple(x.shape) for name, x in tensors.items() if isinstance(x, Tensor)}
 
     def write(step: int) -> None:
-        for name, shape in shapes.items():
+        for name, shape in shapes.items() if counts() else ():
             recorder.trace.add_vector(step, site.index, name, shape)
 
     recorder.later(write, site)
