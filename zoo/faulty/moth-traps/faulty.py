@@ -32,7 +32,7 @@ def predict(catch, present):
     return F.linear(torch.einsum("nm,nmw->nw", shares, h), *classify)
 
 
-optimizer = torch.optim.SGD([*encode, *score, *classify], lr=0.1, momentum=0.9)
+optimizer = torch.optim.SGD([*encode, *score, *classify], lr=0.02, momentum=0.9)
 for step in range(500):
     catch, present, weather = nights(64)
     loss = F.cross_entropy(predict(catch, present), weather)

@@ -66,7 +66,8 @@ def compare_targets(recorder: Recorder, call: TorchCall, _out: Any, site: Site |
         return
     target, shortened = target.detach(), call.input.numel() in recorder.notes.get(SHORTENED, ())
     ignored = call.kwargs.get("ignore_index", -100)
-    found = [shares for index, place in known for shares in _shares(index, target, ignored, place, shortened)]
+    laid = [list(_shares(index, target, ignored, place, shortened)) for index, place in known]
+    found = [max(each, key=lambda shares: max(shares.same, shares.following)) for each in laid if each]
     if not found:
         return
     best = max(found, key=lambda shares: shares.following)
