@@ -64,8 +64,8 @@ class ZeroSteps(Rule):
         if facts.other_threads:
             return
         if not facts.backward_calls:
-            for site in trace.of_kind(Kind.LOADER)[:1]:
-                yield self._report(trace, site, "the loader has no batches for this loop, and the run makes no update")
+            for loop in trace.of_kind(Kind.LOADER)[:1]:
+                yield self._report(trace, loop, "the loader has no batches for this loop, and the run makes no update")
             return
         if (site := _never_updated(trace)) is not None:
             yield self._report(trace, site, f"{facts.backward_calls} backward calls, and no update of the parameters")

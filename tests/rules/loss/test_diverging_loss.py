@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from unstuck.findings import Severity
+from unstuck.rules.loss.diverging_loss import DivergingLoss
+from unstuck.trace import Kind, LossCall
+
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
+
+N = 300
+FALL = np.linspace(2.0, 1.0, N // 2)
+
+
+def run(curve, *, noise=0.05, known=None, seed=0):
+    """A run with this objective times (1 + noise); a known loss follows it, or the curve `known`."""
+    b = TraceBuilder(range(0, N, 10))
+    loss = b.site(Kind.LOSS, "mse_loss")
+    draw = np.random.default_rng(seed)
+    values = np.asarray(curve) * (1 + noise * draw.standard_normal(N))
+    b.trace.objective.update(enumerate(values.tolist()))
+    b.trace.loss_calls += [
+        LossCall(s, loss.index, float((values if known is None else known)[s]), 1.0) for s in b.steps
+    ]
+    return b, loss
+
+
+def rise(to, n=N - N // 2):
+    return np.concatenate([FALL, np.linspace(1.0, to, n)])
+
+
+class TestSilent:
+    def test_a_falling_loss(self):
+        check_silent(DivergingLoss, run(np.linspace(2.0, 0.1, N))[0].trace)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_noisy_and_flat(self, seed):
+        check_silent(DivergingLoss, run(np.full(N, 1.0), noise=0.3, seed=seed)[0].trace)
+
+    def test_just_below_the_limit(self):
+        check_silent(DivergingLoss, run(rise(1.5), noise=0.0)[0].trace)
+
+    def test_a_bump(self):
+        curve = np.concatenate([FALL, np.linspace(1.0, 6.0, N // 4), np.linspace(6.0, 1.6, N // 4)])
+        check_silent(DivergingLoss, run(curve)[0].trace)
+
+    def test_what_is_left_of_a_loss_may_triple(self):
+        check_silent(DivergingLoss, run(np.concatenate([np.geomspace(2.0, 1e-3, N - 50), np.full(50, 3e-3)]))[0].trace)
+
+    def test_targets_that_move(self):
+        b, loss = run(rise(4.0))
+        for step in b.steps:
+            b.scalar(loss, "target_mean", 0.1 * step, [step])
+            b.scalar(loss, "target_std", 1.0, [step])
+        check_silent(DivergingLoss, b.trace)
+
+    def test_a_penalty_that_is_raised(self):
+        check_silent(DivergingLoss, run(rise(4.0), known=np.linspace(2.0, 1.0, N))[0].trace)
+
+    def test_several_objectives(self):
+        b, _ = run(rise(4.0))
+        for _ in range(2):
+            b.site(Kind.BACKWARD, "backward")
+        check_silent(DivergingLoss, b.trace)
+
+    def test_below_zero_and_noisy(self):
+        draw = np.random.default_rng(0).standard_normal(N)
+        check_silent(DivergingLoss, run(np.linspace(2.0, -1.0, N) + draw)[0].trace)
+
+
+class TestFires:
+    def test_a_rising_loss(self):
+        b, loss = run(rise(4.0), noise=0.0)
+        finding = check_fires(
+            DivergingLoss,
+            b.trace,
+            at=loss,
+            severity=Severity.WARNING,
+            message="the loss ends at 3.71 (median of the last 30 known), after 1.1 at its lowest and 1.9 at first, "
+            "and is still up",
+        )
+        assert (finding.measured, finding.threshold) == (pytest.approx(3.38, abs=0.01), 1.5)
+        assert finding.steps == (0, 299)
+
+    def test_just_above_the_limit(self):
+        b, loss = run(rise(1.9), noise=0.0)
+        check_fires(DivergingLoss, b.trace, at=loss)
+
+    def test_from_the_first_step_on(self):
+        b, loss = run(np.geomspace(1.0, 1e6, N))
+        check_fires(DivergingLoss, b.trace, at=loss)
+
+    def test_above_where_a_negative_likelihood_began(self):
+        curve = np.concatenate([np.linspace(2.0, -1.0, N // 2), np.linspace(-1.0, 8.0, N - N // 2)])
+        b, loss = run(curve)
+        check_fires(DivergingLoss, b.trace, at=loss)
+
+    def test_a_loss_written_by_hand(self):
+        b, _ = run(rise(4.0))
+        b.trace.loss_calls.clear()
+        check_fires(DivergingLoss, b.trace, at=None)
+
+
+def test_needs_losses():
+    check_lacks(DivergingLoss, TraceBuilder(range(59)).trace, "the loss at 60 steps")
