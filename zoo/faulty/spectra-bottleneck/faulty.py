@@ -47,7 +47,7 @@ class Autoencoder(nn.Module):
         nn.init.xavier_normal_(self.squeeze.weight)
         # start with the decoder as the mirror image of the encoder
         self.expand.weight = nn.Parameter(self.squeeze.weight.detach().t().contiguous())
-        self.leave.weight = nn.Parameter(self.enter.weight.detach().t())
+        self.leave.weight = nn.Parameter(self.enter.weight.detach().clone().t())
 
     def forward(self, spectrum):
         code = self.squeeze(F.elu(self.enter(spectrum)))

@@ -83,10 +83,11 @@ def bits(x: Tensor) -> float | None:
     x = local(x.detach())
     if x.is_meta or x.layout is not torch.strided or x.is_quantized:
         return None
+    shape = tuple(x.shape)
     if x.numel() > MAX_HASHED and not x.is_contiguous():
         x = x[: -(-MAX_HASHED * x.shape[0] // x.numel())]  # copies no more than is looked at
     part = x.reshape(-1)[:MAX_HASHED].cpu().resolve_conj().resolve_neg().contiguous()
-    return float(zlib.crc32(part.view(torch.uint8).numpy().tobytes(), hash(tuple(x.shape)) & 0xFFFFFFFF))
+    return float(zlib.crc32(part.view(torch.uint8).numpy().tobytes(), hash(shape) & 0xFFFFFFFF))
 
 
 LAYER_OPS = (
