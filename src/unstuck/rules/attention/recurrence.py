@@ -59,15 +59,16 @@ def recurrences(trace: Trace) -> Iterator[Recurrence]:
 
 
 def _loops(trace: Trace) -> Iterator[Recurrence]:
-    graph = Graph(trace)
     found: dict[tuple[str, int], Recurrence] = {}
-    for sites in _repeated(trace):
+    places = list(_repeated(trace))
+    graph = Graph(trace) if places else None
+    for sites in places:
         loop = Recurrence(sites[0], whole=True)
         for step, gradients in _gradients(trace, sites):
             if len(gradients) >= MIN_STEPS and (rates := rate(gradients)) is not None:
                 loop.add(step, len(gradients), *rates)
         place = sites[0].location.function if sites[0].location else ""
-        if loop.steps and _is_circle(graph, sites):
+        if loop.steps and graph is not None and _is_circle(graph, sites):
             found.setdefault((place, loop.lengths[0]), loop)
     yield from found.values()
 

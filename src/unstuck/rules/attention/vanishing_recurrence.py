@@ -15,8 +15,10 @@ from unstuck.trace import Kind, Signal, Trace
 
 MIN_KEPT = 1e-4  # times, over a sequence; Adam's updates then follow the last tenth of the time steps alone
 MIN_TRAINED = 100  # steps; before them a loss near its baseline says nothing
-MIN_FALL = 0.1  # share of the baseline by which a loss that learns has fallen
-LAST_SHARE = 0.25  # of the steps, whose median loss counts
+LATE = 0.5  # share of the steps, after which a loss should have left its baseline
+MIN_CALLS = 4  # sampled losses after that, for their spread
+MIN_FALL = 0.02  # share of the baseline by which a loss that learns has fallen; noisy targets leave little to learn
+NOISES = 3.0  # standard errors of the mean fall
 
 
 class VanishingRecurrence(Rule):
@@ -28,10 +30,10 @@ class VanishingRecurrence(Rule):
     hidden state with respect to the first one is taken; for a loop it is the gradient at a layer that is called once
     each time step. It fires when the median over the sampled steps is below 0.0001.
 
-    It is a warning only where the loss, after 100 steps or more, is still within 10 % of its baseline (or of its first
-    values, where no baseline is known). Otherwise it is an information, and for fused layers nothing: whether a task
-    needs a long memory cannot be told from its network. Most language models learn well from the last few symbols, and
-    a gated layer forgets at first, by its initialisation.
+    It is a warning only where the program has one loss with a known baseline which, after 100 steps or more, has not
+    been left by more than 2 % and three standard errors. Otherwise it is an information, and for fused layers nothing:
+    whether a task needs a long memory cannot be told from its network. Most language models learn well from the last
+    few symbols, and a gated layer forgets at first, by its initialisation.
 
     ## Why is this bad
     A dependency over the whole sequence gets a gradient that is thousands of times smaller than those of the last few
@@ -41,8 +43,9 @@ class VanishingRecurrence(Rule):
     What is left of the gradient, the factor per time step and the length of the sequence.
 
     ## Stays silent on
-    Fused layers in networks that learn; sequences of fewer than 16 time steps; loops whose every time step feeds the
-    loss, since the gradient there does not fade; layers without trainable parameters.
+    Fused layers in networks that learn, or whose loss has no known baseline; sequences of fewer than 16 time steps;
+    loops whose every time step feeds the loss, since the gradient there does not fade; layers without trainable
+    parameters.
 
     ## Example
         layer = nn.LSTM(8, 64)  # the forget gates start at one half: 0.5 to the power of 100 is 1e-30
@@ -104,12 +107,12 @@ class VanishingRecurrence(Rule):
 
 
 def learns(trace: Trace) -> bool:
-    """Tell whether the loss has come down from its baseline, or it is too early to say."""
-    values = [value for _, value in sorted(trace.objective.items()) if math.isfinite(value)]
-    if len(values) < MIN_TRAINED:
+    """Tell whether the one loss has left its baseline, or it is not known or too early to say."""
+    if len({call.site for call in trace.loss_calls}) != 1 or max(trace.steps, default=0) < MIN_TRAINED:
         return True
-    baselines = [call.baseline for call in trace.loss_calls if call.baseline is not None]
-    one_loss = len({call.site for call in trace.loss_calls}) == 1
-    reference = float(np.median(baselines)) if baselines and one_loss else float(np.median(values[:10]))
-    late = float(np.median(values[-max(1, int(LAST_SHARE * len(values))) :]))
-    return reference <= 0 or late < (1 - MIN_FALL) * reference
+    late = [call for call in trace.loss_calls if call.step >= LATE * trace.steps[-1]]
+    falls = np.array([1 - call.value / call.baseline for call in late if call.baseline and call.baseline > 0])
+    if len(falls) < MIN_CALLS or not np.isfinite(falls).all():
+        return True
+    noise = NOISES * float(falls.std(ddof=1)) / math.sqrt(len(falls))
+    return float(falls.mean()) > max(noise, MIN_FALL)
