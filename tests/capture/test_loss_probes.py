@@ -239,6 +239,38 @@ class TestIdentity:
         assert scalar(trace, "identity_share") is None
 
 
+class TestHidden:
+    MASK = torch.arange(5) % 2 == 0
+
+    def hidden(self, change):
+        table = leaf(9, 4)
+        trace = traced(lambda: change(table[IDS]).square().sum().backward())
+        return trace.scalar(trace.of_kind(Kind.EMBEDDING)[0], "hidden")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda e: torch.where(TestHidden.MASK[:, None], leaf(4), e),
+            lambda e: e.masked_fill(TestHidden.MASK[:, None], 0.0),
+            lambda e: (e + leaf(5, 4)) * TestHidden.MASK[:, None],
+        ],
+    )
+    def test_replaced_or_multiplied_by_zero(self, change):
+        assert self.hidden(change) == 1
+
+    @pytest.mark.parametrize("change", [lambda e: 2 * e, lambda e: e * torch.full((4,), 0.5), lambda e: e * leaf(4)])
+    def test_scaled(self, change):
+        assert self.hidden(change) is None
+
+    def test_written_into(self):
+        def write(e):
+            e = e.clone()
+            e[:, 0] = 0.0
+            return e
+
+        assert self.hidden(write) == 1
+
+
 class TestData:
     def test_targets_that_are_the_input(self):
         w = leaf(4, 4)

@@ -49,6 +49,11 @@ class TestSilent:
         b.trace.facts.weights_loaded = True
         check_silent(HockeyStick, b.trace)
 
+    def test_small_logits_and_single_examples(self):
+        losses = lambda step: 0.6 + 0.4 * ((step * 7919) % 11) / 11  # noqa: E731
+        check_silent(HockeyStick, course(losses, falling(0.14, 0.02), baseline=0.5)[0].trace)
+        check_silent(HockeyStick, course(losses, falling(0.8, 0.2), baseline=0.5)[0].trace)
+
     def test_logits_that_shrink_after_the_window(self):
         steps = [*range(10), 100, 300, 600, 900, EARLY, 2000, 3000]
         stds = lambda step: 2.0 if step < EARLY else 0.5  # noqa: E731

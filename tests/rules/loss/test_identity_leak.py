@@ -27,6 +27,20 @@ def network(share=1.0, reached=0.05, *, narrow=False, shifted=0.0, connected=Tru
     return b, site
 
 
+def recurrent(used):
+    """A recurrent layer between the two, of whose 12 positions `used` have a gradient (None: only its state)."""
+    b, site = network()
+    embedding, layer = b.trace.of_kind(Kind.EMBEDDING)[0], b.trace.of_kind(Kind.WEIGHT_LAYER)[0]
+    gru = b.site(Kind.RECURRENT, "gru", after=embedding)
+    b.edge(gru, layer)
+    b.scalar(site, "identity_length", 12, b.steps)
+    if used is not None:
+        gradient = normal(1e-3, 20, 12, 4)
+        gradient[:, used:] = 0.0
+        b.record(gru, Role.OUTPUT_GRADIENT, gradient)
+    return b, site
+
+
 class TestSilent:
     def test_targets_one_later(self):
         check_silent(IdentityLeak, network(0.07)[0].trace)
@@ -42,6 +56,17 @@ class TestSilent:
 
     def test_an_autoencoder_whose_decoder_is_fed_the_last_token(self):
         check_silent(IdentityLeak, network(shifted=1.0)[0].trace)
+
+    def test_tokens_hidden_after_the_embedding(self):
+        b, _ = network()
+        b.scalar(b.trace.of_kind(Kind.EMBEDDING)[0], "hidden", 1.0, b.steps)
+        check_silent(IdentityLeak, b.trace)
+
+    def test_an_autoencoder_by_the_state_of_a_recurrent_layer(self):
+        check_silent(IdentityLeak, recurrent(None)[0].trace)
+
+    def test_an_autoencoder_by_the_last_output_of_a_recurrent_layer(self):
+        check_silent(IdentityLeak, recurrent(1)[0].trace)
 
     def test_a_loss_that_stays_high(self):
         check_silent(IdentityLeak, network(reached=0.5)[0].trace)
@@ -69,6 +94,11 @@ class TestFires:
             "the loss has come down to 5% of its baseline",
         )
         assert (finding.measured, finding.steps) == (100.0, (0, 9))
+
+    @pytest.mark.parametrize("used", [2, 12])
+    def test_a_recurrent_layer_whose_outputs_are_used(self, used):
+        b, site = recurrent(used)
+        check_fires(IdentityLeak, b.trace, at=site)
 
     def test_most_of_the_steps(self):
         b, site = network(odd=range(4))

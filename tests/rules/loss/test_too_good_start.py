@@ -63,6 +63,11 @@ class TestSilent:
         b.scalar(site, "identity_share", 1.0)
         check_silent(TooGoodStart, b.trace)
 
+    def test_scores_that_the_program_normalises_itself(self):
+        b, site = classifier(0.1, op="nll_loss")
+        b.edge(b.trace.of_kind(Kind.WEIGHT_LAYER)[0], site, direct=False)
+        check_silent(TooGoodStart, b.trace)
+
     def test_a_denoiser_that_adds_to_its_input(self):
         check_silent(TooGoodStart, regression(among=0.0)[0].trace)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import tensors_in
 from unstuck.capture.probes.data import LAYER_OPS, LAYERS, _candidates
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind, Site
@@ -39,7 +40,8 @@ def compare(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -
     """Write what targets and data have in common.
 
     - `identity_share` (of the targets that count, those equal to what an embedding got at the same position),
-      `identity_embedding` (its index) and `identity_shifted` (1 when an embedding got them one position later).
+      `identity_embedding` (its index), `identity_length` (the smaller dimension of the ids) and `identity_shifted` (1
+      when an embedding got them one position later).
     - `target_is_data` (0 or 1), of float targets.
     - At step 0 `target_among_data` (the share of a float target's elements that are somewhere in the data),
       `target_distinct` (the share that occurs once) and `rows_repeated` (see `_rows_repeated`).
@@ -77,6 +79,7 @@ def _identity(recorder: Recorder, call: TorchCall, target: Tensor) -> dict[str, 
         shifted = max(_share(a == b, a >= 0) for a, b in _one_later(ids, target))
         if share >= numbers.get("identity_share", 0.0):
             numbers |= {"identity_share": share, "identity_embedding": float(source.index)}
+            numbers["identity_length"] = float(min(ids.shape))
         numbers["identity_shifted"] = max(numbers.get("identity_shifted", 0.0), float(shifted > SHIFTED))
     return numbers
 
@@ -139,4 +142,37 @@ def _keys(rows: Tensor) -> Tensor:
     return (mixed ^ (mixed >> 29)).mul(factors).sum(1)
 
 
-LOOKS = dict.fromkeys(LAYER_OPS, remember) | dict.fromkeys(functions.LOSSES, compare)
+def note_hidden(recorder: Recorder, call: TorchCall, _out: Any, _site: Site | None) -> None:
+    """Write `hidden` (1) of an embedding some of whose output is replaced, or multiplied by zero."""
+    sites = recorder.origins.union(tensors_in(call.args))
+    embeddings = [i for i in sites if recorder.trace.sites[i].kind is Kind.EMBEDDING]
+    if not embeddings or (call.op in PRODUCTS and not any(_is_mask(recorder, x) for x in tensors_in(call.args))):
+        return
+
+    def write(step: int) -> None:
+        for index in embeddings:
+            recorder.trace.add_scalar(step, index, "hidden", 1.0)
+
+    recorder.later(write)
+
+
+def _is_mask(recorder: Recorder, x: Tensor) -> bool:
+    return not x.requires_grad and recorder.origins.of(x) is None and bool((x == 0).any())
+
+
+PRODUCTS = ("mul", "__mul__", "__rmul__", "__imul__", "multiply")
+REPLACING = (
+    "where",
+    "masked_fill",
+    "masked_scatter",
+    "__setitem__",
+    "index_put",
+    "index_fill",
+    "index_copy",
+    "scatter",
+)
+LOOKS = (
+    dict.fromkeys(LAYER_OPS, remember)
+    | dict.fromkeys(functions.LOSSES, compare)
+    | dict.fromkeys((*PRODUCTS, *REPLACING), note_hidden)
+)

@@ -18,7 +18,10 @@ MIN_STEPS = 12  # sampled steps in it; ten of them are the first
 MIN_SHARE = 0.8  # of the window's fall in loss
 MIN_SHRINK = 2.0  # times; the fall of the logits' standard deviation over the window
 MIN_EXCESS = 0.1  # nat above the baseline at the start; default-initialised heads start within it
+MIN_STD = 0.5  # of the logits at the start (1); about half its square is what it costs, in nats
+MIN_NOISE = 3.0  # robust standard deviations of the loss at the end of the window; the fall must be more than chance
 SMOOTH = 2  # sampled steps to either side, for a running median
+ROBUST = 1.4826  # times the median absolute deviation is the standard deviation of normal numbers
 CLASSIFICATIONS = frozenset({"cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "objective"})
 
 Numbers = npt.NDArray[np.float64]
@@ -90,9 +93,13 @@ class HockeyStick(Rule):
     ) -> Finding | None:
         smooth_losses, smooth_stds = _smoothed(losses), _smoothed(stds)
         least = int(np.argmin(smooth_stds))
-        end = float(np.median(losses[-max(4, len(losses) // 4) :]))
+        last = losses[-max(4, len(losses) // 4) :]
+        end = float(np.median(last))
+        noise = ROBUST * float(np.median(np.abs(last - end)))
         fall, by_then = losses[0] - end, losses[0] - smooth_losses[least]
-        if losses[0] - baseline < MIN_EXCESS or fall <= 0 or smooth_stds[least] <= 0:
+        if losses[0] - baseline < MIN_EXCESS or stds[0] < MIN_STD or smooth_stds[least] <= 0:
+            return None
+        if fall <= MIN_NOISE * noise:
             return None
         shrink, share = float(stds[0] / smooth_stds[least]), float(min(1.0, by_then / fall))
         if shrink < self.min_shrink or share < self.min_share:

@@ -14,6 +14,7 @@ from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_IDENTITY = 0.99  # of the targets; BERT leaves a tenth of its hidden tokens in place, others none
+FEW = 1.5  # positions of each sequence, at most, whose output is used: the last one
 MAX_LOSS = 0.2  # of the baseline; a network that copies gets there in a few hundred steps
 
 
@@ -34,8 +35,9 @@ class IdentityLeak(Rule):
 
     ## Stays silent on
     Targets shifted by a position; masked language models, whose hidden tokens are replaced in the input; tokens that
-    are ignored by the loss; autoencoders: sequences that pass a layer with fewer positions, or a decoder that is fed
-    the targets one step later; losses that stay high.
+    are ignored by the loss; tokens that are hidden after the embedding; autoencoders: sequences that pass a layer with
+    fewer positions or the last state of a recurrent one, or a decoder that is fed the targets one step later; losses
+    that stay high.
 
     ## Example
         inputs, targets = rows[:, :-1], rows[:, :-1]
@@ -67,7 +69,7 @@ class IdentityLeak(Rule):
                 continue
             reached = _loss_reached(trace, loss)
             embedding = trace.sites[int(trace.scalars(loss, "identity_embedding")[-1][1])]
-            copied = reached is not None and reached < self.max_loss
+            copied = reached is not None and reached < self.max_loss and not trace.scalars(embedding, "hidden")
             if (
                 copied
                 and loss.index in graph.downstream(embedding.index)
@@ -96,10 +98,12 @@ def _loss_reached(trace: Trace, loss: Site) -> float | None:
 
 
 def _narrow(trace: Trace, graph: Graph, embedding: Site, loss: Site) -> bool:
-    """Tell whether a weight layer between the two has fewer positions than the sequences: a bottleneck."""
+    """Tell whether between the two is a bottleneck: a layer that passes on fewer positions than the sequences have."""
     between = graph.downstream(embedding.index) & graph.upstream(loss.index)
     for index in between:
         layer = trace.sites[index]
+        if layer.kind is Kind.RECURRENT and _last_state_only(trace, layer, loss):
+            return True
         weights = [p for p in trace.parameters_of(layer) if p.slot == "weight"]
         if layer.kind is not Kind.WEIGHT_LAYER or not weights:
             continue
@@ -108,3 +112,10 @@ def _narrow(trace: Trace, graph: Graph, embedding: Site, loss: Site) -> bool:
             if out is not None and units and out.count / units < positions:
                 return True
     return False
+
+
+def _last_state_only(trace: Trace, layer: Site, loss: Site) -> bool:
+    """Tell whether nothing but one position of a recurrent layer's output, or its state, goes on: by its gradient."""
+    _, zeros = trace.series(layer, Role.OUTPUT_GRADIENT, "zero_fraction")
+    lengths = [length for _, length in trace.scalars(loss, "identity_length")]
+    return not len(zeros) or 1.0 - float(np.median(zeros)) <= FEW / max(1.0, float(np.median(lengths or [1.0])))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding
+from unstuck.rules.loss.unnormalised_log_probs import normalised_elsewhere
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 
@@ -40,7 +41,8 @@ class TooGoodStart(Rule):
     ## Stays silent on
     Runs that loaded weights; output biases set to the class frequencies; regressions that start from a good guess (a
     denoiser or forecast that adds to its input) without the targets themselves; views of one example that are compared
-    with each other (each label occurs once); token sequences whose targets are their inputs, which are judged by L018.
+    with each other (each label occurs once); token sequences whose targets are their inputs, which are judged by L018;
+    scores that the program normalises apart from the loss call.
 
     ## Example
         restored = images + net(torch.cat([images, mask], 1))  # the images were to be hidden where mask is 0
@@ -106,7 +108,7 @@ def _start(trace: Trace, site: Site) -> tuple[float, float] | None:
 
 def _reason(trace: Trace, site: Site) -> tuple[str, tuple[Evidence, ...]] | None:
     """Return why so low a start is no good guess, as the end of a sentence and as evidence; None when it may be one."""
-    if (trace.scalar(site, "identity_share") or 0.0) > MAX_IDENTITY:
+    if (trace.scalar(site, "identity_share") or 0.0) > MAX_IDENTITY or normalised_elsewhere(trace, site):
         return None
     repeated = trace.scalar(site, "rows_repeated") or 0.0
     if site.op in REGRESSIONS:

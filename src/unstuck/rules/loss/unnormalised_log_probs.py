@@ -56,7 +56,7 @@ class UnnormalisedLogProbs(Rule):
         """Judge each `nll_loss` by the median over the sampled steps."""
         for loss in trace.of_kind(Kind.LOSS):
             seen = trace.scalars(loss, "mass_off")
-            if seen and not _normalised_elsewhere(trace, loss):
+            if seen and not normalised_elsewhere(trace, loss):
                 off = float(np.median([share for _, share in seen]))
                 mass = float(np.median([min(value, LARGEST) for _, value in trace.scalars(loss, "mass")]))
                 if off > self.max_off and math.isfinite(mass):
@@ -78,7 +78,7 @@ class UnnormalisedLogProbs(Rule):
         )
 
 
-def _normalised_elsewhere(trace: Trace, loss: Site) -> bool:
+def normalised_elsewhere(trace: Trace, loss: Site) -> bool:
     """Tell whether what makes the scores also reaches the objective another way: as a normaliser added to the loss."""
     direct = {site.index for site in trace.producers(loss)}
     around = {edge.producer for edge in trace.edges if edge.consumer == loss.index and not edge.direct}
