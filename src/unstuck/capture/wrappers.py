@@ -9,6 +9,7 @@ class of a module into a subclass called "FSDPLinear".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,13 @@ def local(tensor: Tensor) -> Tensor:
         return tensor
     shard: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     return shard
+
+
+def plain(value: object) -> TypeGuard[Tensor]:
+    """Tell whether a value is a tensor whose elements this process holds and can read: no subclass, not empty."""
+    if not isinstance(value, Tensor) or type(value) not in (Tensor, nn.Parameter) or value.is_nested:
+        return False
+    return value.layout is torch.strided and value.device.type != "meta" and value.numel() > 0
 
 
 def several_processes() -> bool:

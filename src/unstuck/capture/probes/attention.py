@@ -16,6 +16,7 @@ from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import tensors_in
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.wrappers import plain
 from unstuck.trace import Kind, Site
 
 LAST_STEP = 4  # step; the rules judge how attention starts
@@ -35,7 +36,7 @@ SCORES = "softmaxes over rows of scores"
 def look_at_softmax(recorder: Recorder, call: TorchCall, out: Any, site: Site | None) -> None:
     """Write `masked_rows`, how many rows of a softmax are -inf throughout, and measure scores that may be attention."""
     x, dim = call.input, call.arg(1, "dim")
-    fits = isinstance(x, Tensor) and isinstance(out, Tensor) and isinstance(dim, int) and x.dim() > 0
+    fits = plain(x) and plain(out) and isinstance(dim, int) and x.dim() > 0
     if site is None or site.kind is not Kind.SOFTMAX or recorder.replayed is not None or not fits:
         return
     x, out = x.detach(), out.detach()
@@ -60,7 +61,7 @@ def look_at_product(recorder: Recorder, call: TorchCall, _out: Any, _site: Site 
         origin = recorder.origins.of(weights)
         for index in origin.sites if origin is not None and len(operands) == 2 else ():
             shape, numbers = known.get(index, (None, None))
-            if shape == weights.shape:
+            if shape == weights.shape and plain(weights):
                 site = recorder.trace.sites[index]
                 used = _ahead(_part(weights.detach(), _rows(shape[-2])), shape)  # a mask may come after the softmax
                 _write(recorder, site, numbers | {name: min(used[name], numbers[name]) for name in used})
@@ -76,10 +77,10 @@ def look_at_fused(recorder: Recorder, call: TorchCall, out: Any, site: Site | No
     q, k, v = call.arg(0, "query"), call.arg(1, "key"), call.arg(2, "value")
     if site is None or site.kind is not Kind.ATTENTION or recorder.replayed is not None:
         return
-    if not all(isinstance(x, Tensor) and not x.is_nested and x.dim() >= 3 for x in (q, k, v, out)):
-        return
     mask = call.arg(3, "attn_mask")
-    if isinstance(mask, Tensor) and not math.isfinite(float(out.detach().sum(dtype=torch.float32))):
+    if not all(plain(x) and x.dim() >= 3 for x in (q, k, v, out)) or not (mask is None or plain(mask)):
+        return
+    if mask is not None and not math.isfinite(float(out.detach().sum(dtype=torch.float32))):
         hidden = mask.logical_not() if mask.dtype is torch.bool else mask == -math.inf
         _write(recorder, site, {"masked_rows": float(hidden.all(-1).sum())})
     shape = torch.Size((*q.shape[:-1], k.shape[-2]))

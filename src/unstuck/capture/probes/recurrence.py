@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unstuck.capture.call import TorchCall
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.wrappers import plain
 from unstuck.trace import Kind, Site
 
 MAX_SEQUENCES = 2  # of a batch
@@ -51,7 +52,9 @@ def look_at_memory(recorder: Recorder, call: TorchCall, _out: Any, site: Site | 
     if (earlier and recorder.step < max(5, 2 * earlier[-1][0])) or torch._C._len_torch_dispatch_stack():
         return
     layer = _layer(call)
-    if layer is None or (layer.x.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if layer is None or not all(plain(x) for x in (layer.x, *layer.state, *layer.weights)):
+        return
+    if layer.x.is_cuda and torch.cuda.is_current_stream_capturing():
         return
     steps = layer.x.shape[1 if layer.batch_first else 0]
     if steps < MIN_STEPS or layer.state[0].shape[-1] > MAX_HIDDEN:

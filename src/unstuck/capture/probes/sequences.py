@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unstuck.capture.call import TorchCall
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.wrappers import plain
 from unstuck.trace import Kind, Site
 
 LAST_STEP = 9  # step; how targets are made from inputs does not change while a network trains
@@ -41,7 +42,7 @@ def note_symbols(recorder: Recorder, call: TorchCall, out: Any, site: Site | Non
             recorder.notes.setdefault(SHORTENED, set()).add(out.numel())
         return
     kept = recorder.notes.setdefault(SEQUENCES, [])
-    fits = isinstance(index, Tensor) and index.dim() in (1, 2) and 1 < index.numel() <= MAX_SYMBOLS
+    fits = plain(index) and index.dim() in (1, 2) and 1 < index.numel() <= MAX_SYMBOLS
     if fits and index.dtype is not torch.bool and len(kept) < MAX_EMBEDDINGS:
         kept.append((index.detach(), site.index))
 
@@ -60,7 +61,7 @@ def compare_targets(recorder: Recorder, call: TorchCall, _out: Any, site: Site |
     `targets_counted`, the share of targets that are not ignored. Nothing when the sizes do not fit.
     """
     target, known = call.arg(1, "target"), recorder.notes.get(SEQUENCES)
-    if site is None or not known or recorder.replayed is not None or not isinstance(target, Tensor):
+    if site is None or not known or recorder.replayed is not None or not plain(target):
         return
     if target.is_floating_point() or target.is_complex() or not isinstance(call.input, Tensor):
         return
