@@ -106,8 +106,13 @@ class ModuleTracker:
         return self._stack[0] if self._stack else None
 
     def path_of(self, module: nn.Module) -> str | None:
-        """Return the path of a module that has run in a training pass (or is part of one that has), or None."""
+        """Return the path of a module that has run in a sampled step (or is part of one that has), or None."""
         return self._paths.get(module)
+
+    def name_for(self, root: nn.Module) -> str:
+        """Return the name that would stand before the paths of another tree of modules, without giving it away."""
+        kind = own_class(unwrapped(root)).__name__
+        return f"{kind}-{count + 1}" if (count := self._class_counts[kind]) else kind
 
     def parameter_name(self, parameter: Tensor) -> str:
         """Return the dotted name of a module's parameter, or ""."""

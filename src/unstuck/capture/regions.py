@@ -96,10 +96,10 @@ class Region:
     """What a region has shown so far; `write` enters it into the trace.
 
     Scalars of each site: `training` (the call's argument), `own_training` and `root_training` (the mode of the module
-    that made the call and of the outermost one), `known` (whether that module has run in training), `p` of dropout,
-    `losses` and `comparisons` made in the region, `passes` of an outermost module, `repeats` of them on a tensor seen
-    before in the same step, `entered` (how often the region's place was come to); of a norm by running statistics also
-    what `distance` tells of all its batches, `elements` (values a unit) and `initial_statistics`.
+    that made the call and of the outermost one), `p` of dropout, `losses` and `comparisons` made in the region,
+    `passes` of an outermost module, `repeats` of them on a tensor seen before in the same step, `entered` (how often
+    the place of the region was come to); of a norm by running statistics also what `distance` tells of all its batches,
+    `elements` (values a unit) and `initial_statistics`.
     """
 
     def __init__(self, recorder: Recorder, modules: RunningModules, step: int, entered: int) -> None:
@@ -129,7 +129,6 @@ class Region:
         own, path = known[-1] if known else (None, "")
         note = self._notes.setdefault(self._site(op, path, own).index, Note())
         note.numbers["training"] = float(training)
-        note.numbers["known"] = float(own is None or self._recorder.modules.path_of(own) is not None)
         note.numbers["own_training"] = float(training if own is None else own.training)
         note.numbers["root_training"] = float(training if own is None else known[0][0].training)
         return note
@@ -140,7 +139,7 @@ class Region:
         if path is not None:
             return path
         root = self._modules.stack[0]
-        name = own_class(root).__name__
+        name = self._recorder.modules.name_for(root)
         below = next((inner for _, inner, held in plain_modules(root) if held is module), None)
         return None if below is None else f"{name}.{below}" if below else name
 

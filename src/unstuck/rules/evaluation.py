@@ -16,8 +16,6 @@ def evaluations(trace: Trace, *ops: str) -> list[Site]:
 
 def twin(trace: Trace, site: Site) -> Site | None:
     """Return the site of training passes that stands for the same call as one of evaluation passes, or None."""
-    if (trace.scalars(site, "known") or [(0, 1.0)])[-1][1] == 0.0:
-        return None  # part of a network that has not run in training
     same = [s for s in trace.of_kind(*TRAINED) if s.op == site.op and s.path == site.path]
     if not site.path:
         same = [s for s in same if s.location == site.location]
