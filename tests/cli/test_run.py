@@ -144,6 +144,18 @@ class TestExitCodes:
             == "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains\n"
         )
 
+    def test_a_script_whose_loader_is_empty(self, unstuck, script):
+        text = """
+            import torch
+            from torch.utils.data import DataLoader, TensorDataset
+            for (x,) in DataLoader(TensorDataset(torch.zeros(3, 1)), batch_size=4, drop_last=True):
+                raise AssertionError
+        """
+        said = unstuck(script(dedent(text), "data.py"))
+        assert (said.code, said.err) == (2, "")
+        assert said.out.startswith("\nunstuck: 1 root cause (T005) in 0 steps of data.py\n")
+        assert "T005 zero-steps  " in said.out
+
     def test_a_script_that_fails_before_it_trains_keeps_its_own_code(self, unstuck, script):
         said = unstuck(script("raise SystemExit(7)"))
         assert (said.code, said.out, said.err) == (7, "", "")

@@ -135,7 +135,7 @@ def _watch(watched: Run, program: Program, arguments: list[str], output_format: 
         report = watched.report()
         if save is not None:
             _save(report, save)
-        if report.trace.facts.backward_calls or output_format is OutputFormat.JSON:
+        if report.trace.facts.backward_calls or report.causes or output_format is OutputFormat.JSON:
             _print(report, output_format)
         return _exit_code(report, outcome, watched.config.fail_on)
 
@@ -205,6 +205,8 @@ def _exit_code(report: Report, outcome: Outcome, fail_on: str) -> int:
             "unstuck: the training was done in another thread than the script's own; it is not watched", err=True
         )
         return outcome.exit_code
+    if report.causes:  # they say why it did not
+        return USAGE
     typer.echo(
         "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains", err=True
     )

@@ -49,7 +49,7 @@ def render(report: Report, *, width: int = 100, color: bool = False) -> str:
 def verdict(report: Report) -> Text:
     """Return the first line: what the whole comes to."""
     facts = report.trace.facts
-    if not facts.backward_calls:
+    if not facts.backward_calls and not report.causes:
         return Text(f"unstuck: no backward pass was seen in {report.run.title}: nothing to judge", "bold yellow")
     roots = [cause for cause in report.causes if cause.root.severity > Severity.INFO]
     steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}"

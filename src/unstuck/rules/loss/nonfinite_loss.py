@@ -50,6 +50,7 @@ class NonfiniteLoss(Rule):
     stage = Stage.OUTCOME
     severity = Severity.ERROR
     needs = (Signal.LOSS_VALUES,)
+    explains = ("L013",)
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Yield one finding for the run, at the first place with a non-finite value."""
