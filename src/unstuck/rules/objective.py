@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -97,3 +98,16 @@ def targets_move(trace: Trace, loss: Site) -> bool:
     before, after = (float(np.median(stds[part])) for part in (slice(None, third), slice(-third, None)))
     widths = sorted((before, after))
     return abs(last - first) > MOVED * max(widths) or widths[1] > WIDENED * widths[0]
+
+
+def prior_entropy(trace: Trace, loss: Site) -> tuple[float, float] | None:
+    """Return (the loss, in nats, of a uniform guess, that of guessing by the labels' frequencies), where known."""
+    counts = [vector for _, vector in trace.vectors(loss, "label_counts")]
+    if counts and all(len(vector) == len(counts[0]) for vector in counts):
+        shares = np.sum(counts, axis=0) / max(1.0, float(np.sum(counts)))
+        shares = shares[shares > 0]
+        return math.log(len(counts[0])), float(-(shares * np.log(shares)).sum())
+    means = [value for _, value in trace.scalars(loss, "target_mean")]
+    if loss.op.startswith("binary_cross_entropy") and means and 0.0 < (p := float(np.mean(means))) < 1.0:
+        return math.log(2.0), -p * math.log(p) - (1.0 - p) * math.log(1.0 - p)
+    return None

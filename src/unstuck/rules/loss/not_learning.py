@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.objective import curve, factors, is_steady, several_objectives, targets_move
+from unstuck.rules.objective import curve, factors, is_steady, prior_entropy, several_objectives, targets_move
 from unstuck.rules.rule import Rule, Stage
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Kind, Signal, Site, Trace
@@ -102,7 +102,7 @@ def _pairs(trace: Trace, loss: Site, after: int) -> tuple[list[int], Vector, Vec
         for call in trace.loss_calls
         if call.site == loss.index and call.step >= after and call.baseline is not None and math.isfinite(call.value)
     ]
-    prior = _prior_entropy(trace, loss)
+    prior = prior_entropy(trace, loss)
     baselines = []
     for call in calls:
         baseline = float(call.baseline or 0.0)
@@ -113,19 +113,6 @@ def _pairs(trace: Trace, loss: Site, after: int) -> tuple[list[int], Vector, Vec
             baseline *= elements / (elements - 1)  # about the mean of all targets, not of this batch alone
         baselines.append(baseline)
     return [call.step for call in calls], np.array([call.value for call in calls]), np.array(baselines)
-
-
-def _prior_entropy(trace: Trace, loss: Site) -> tuple[float, float] | None:
-    """Return (the loss, in nats, of a uniform guess, that of guessing by the labels' frequencies), where known."""
-    counts = [vector for _, vector in trace.vectors(loss, "label_counts")]
-    if counts and all(len(vector) == len(counts[0]) for vector in counts):
-        shares = np.sum(counts, axis=0) / max(1.0, float(np.sum(counts)))
-        shares = shares[shares > 0]
-        return math.log(len(counts[0])), float(-(shares * np.log(shares)).sum())
-    means = [value for _, value in trace.scalars(loss, "target_mean")]
-    if loss.op.startswith("binary_cross_entropy") and means and 0.0 < (p := float(np.mean(means))) < 1.0:
-        return math.log(2.0), -p * math.log(p) - (1.0 - p) * math.log(1.0 - p)
-    return None
 
 
 def _has_been_below(trace: Trace, baselines: Vector) -> bool:
