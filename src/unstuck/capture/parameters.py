@@ -109,10 +109,12 @@ class Parameters:
         """Tell whether `tensor` is a known parameter."""
         return self.index_of(tensor) is not None
 
-    def index_of(self, tensor: Tensor) -> int | None:
-        """Return the site of a known parameter, or None."""
+    def index_of(self, tensor: Tensor, *, current: bool = False) -> int | None:
+        """Return the site of a known parameter, or None; also None, if `current`, once another one took its place."""
         known = self._by_id.get(id(tensor))
-        return known[1] if known is not None and known[0]() is tensor else None
+        if known is None or known[0]() is not tensor or (current and self.live(known[1]) is not tensor):
+            return None
+        return known[1]
 
     def live(self, index: int) -> Tensor | None:
         """Return the parameter of a site while it exists."""
@@ -151,7 +153,7 @@ class Parameters:
                 self._keys.append((index, Role.GRADIENT))
                 self._tickets.append(self._queue.borrow(gradient))
             else:
-                gradient = gradient.detach() / scale
+                gradient = unscaled(gradient, scale)
                 self._keys.append((index, Role.GRADIENT))
                 self._tickets.append(self._queue.add(gradient))
             if step == 0:
@@ -196,6 +198,11 @@ class Parameters:
         grads = (parameter.grad for _, parameter in self._due(None) if parameter.grad is not None)
         return any(bool(grad.any()) for grad in grads if grad.layout is torch.strided)
 
+    def any_nonfinite_gradient(self) -> bool:
+        """Tell whether any known gradient holds NaN or infinity."""
+        grads = (local(parameter.grad) for _, parameter in self._due(None) if parameter.grad is not None)
+        return any(not bool(grad.isfinite().all()) for grad in grads if grad.layout is torch.strided)
+
     def changed_since_snapshot(self) -> bool | None:
         """Tell whether any parameter differs from its snapshot or is gone; None when there is none to compare with."""
         if not self._snapshots:
@@ -212,3 +219,9 @@ class Parameters:
         unit_dim = self._unit_dims.get(index, 0)
         self._trace.add_scalar(0, index, "units", tensor.shape[unit_dim])
         self._trace.add_scalar(0, index, name, identical_units(tensor, unit_dim))
+
+
+def unscaled(gradient: Tensor, scale: float) -> Tensor:
+    """Return a gradient divided by a loss scale, which in float16 could underflow."""
+    wide = torch.promote_types(gradient.dtype, torch.float32)
+    return gradient.detach().to(wide) / scale
