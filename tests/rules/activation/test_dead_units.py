@@ -112,3 +112,34 @@ class TestWindow:
 
     def test_lacking_activations(self):
         check_lacks(DeadUnits, TraceBuilder().trace, "an activation function that torch knows")
+
+    def test_ten_different_inputs(self):
+        b, _ = network(34)
+        for step in b.steps:
+            b.trace.add_vector(step, 0, "row_marks", np.arange(64) % 10)
+        check_lacks(DeadUnits, b.trace, "100 different inputs of an activation")
+
+    def test_different_inputs(self):
+        b, site = network(34)
+        for step in b.steps:
+            b.trace.add_vector(step, 0, "row_marks", np.arange(64) + 64 * step)
+        check_fires(DeadUnits, b.trace, at=site)
+
+
+class TestExperts:
+    """What a router selects is no proof; batches of varying size are."""
+
+    @pytest.mark.parametrize("size", [lambda _: 200, lambda step: 120 + 2 * step], ids=["steady", "varying"])
+    def test_a_selection_of_the_batch(self, size):
+        b, _ = network(lambda step: batch(34, size=60 + 7 * step, seed=step))
+        everything = b.activation("gelu", pre=lambda step: batch(0, size=size(step), seed=step))
+        b.edge(everything, b.trace.sites[0], direct=False)
+        check_silent(DeadUnits, b.trace)
+
+    def test_sequences_of_varying_length(self):
+        b, site = network(lambda step: batch(34, size=60 + 7 * step, seed=step))
+        before = b.activation("gelu", pre=lambda step: batch(0, size=60 + 7 * step, seed=step))
+        pooled = b.activation("gelu", pre=lambda step: batch(0, size=50, seed=step))
+        b.edge(before, b.trace.sites[0], direct=False)
+        b.edge(pooled, b.trace.sites[0], direct=False)
+        check_fires(DeadUnits, b.trace, at=site)

@@ -81,9 +81,10 @@ class HiddenSoftmax(Rule):
 
 
 def _reads(trace: Trace, layer: Site) -> bool:
-    """Tell whether a site is a weight layer with a bias that takes nothing from outside the network."""
+    """Tell whether a site is a weight layer with a bias that takes no data from outside (zeros start a recurrence)."""
     biased = any(parameter.slot == "bias" for parameter in trace.parameters_of(layer))
-    return layer.kind is Kind.WEIGHT_LAYER and biased and not trace.summaries(layer, Role.INPUT)
+    fed = any(summary.std > 0 for _, summary in trace.summaries(layer, Role.INPUT))
+    return layer.kind is Kind.WEIGHT_LAYER and biased and not fed
 
 
 def _is_hidden(trace: Trace, graph: Graph, softmax: Site) -> bool:

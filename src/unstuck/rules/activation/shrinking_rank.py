@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,17 +14,18 @@ from unstuck.trace import Kind, Signal, Site, Trace
 MIN_SHARE = 5.0  # % of the most it could be
 MIN_FALL = 2.0  # times, from the start; a rank that was low from the start is so by design
 MIN_SEEN = 4  # ranks of a layer: two at the start, two at the end
+CLASSIFICATIONS = frozenset({"cross_entropy", "softmax", "log_softmax", "binary_cross_entropy_with_logits"})
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 
 
 class ShrinkingRank(Rule):
-    """What a layer tells of the examples shrinks, in training, to a few directions.
+    """The codes that a network learns shrink, in training, to a few directions.
 
     ## What it does
-    Takes the effective rank of each weight layer's outputs at steps 0, 5, 10, 20, 40 and so on: the exponential of the
-    entropy of the singular values, as shares of their sum, of up to 64 centred rows. It fires when the median of the
-    last two is below 5 % of the largest possible rank and below half of the first two's. That is the least of the
-    units, the rows and the outputs of the network.
+    Takes the effective rank of the outputs of each last weight layer at steps 0, 5, 10, 20, 40 and so on: the
+    exponential of the entropy of the eigenvalues, as shares of their sum, of the covariance of up to 128 rows. It fires
+    when the median of the last two is below 5 % of the largest possible rank, the lesser of units and rows, and below
+    half of the first two's.
 
     ## Why is this bad
     All examples lie along a few lines: what tells them apart otherwise is lost to every later layer. A loss that only
@@ -35,9 +35,9 @@ class ShrinkingRank(Rule):
     The effective rank at the start and at the end, the largest possible one, the number of units.
 
     ## Stays silent on
-    Layers of fewer than 32 units, batches of fewer than 32 rows, and networks with few outputs, which need few
-    directions; ranks that are low from the start (bottlenecks, few inputs); regressions, whose targets may well lie
-    along few directions; runs of fewer than 20 steps.
+    Layers before another layer: what a classifier or a language model keeps of its input is up to the task (a healthy
+    BERT goes down to 2 of 64). Logits, and outputs that a regression compares with targets. Layers of fewer than 32
+    units, batches of fewer than 32 rows; ranks that are low from the start; runs of fewer than 20 steps.
 
     ## Example
         loss = (z1 - z2).square().mean()  # nothing keeps the examples apart
@@ -66,16 +66,16 @@ class ShrinkingRank(Rule):
             return missing
         if any(len(trace.scalars(site, "rank")) >= MIN_SEEN for site in trace.of_kind(Kind.WEIGHT_LAYER)):
             return None
-        return "20 steps with a layer of 32 units, fed 32 rows or more"
+        return "20 steps with a last layer of 32 units, fed 32 rows or more"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each weight layer by its first and last ranks."""
         graph = Graph(trace)
         for layer in trace.of_kind(Kind.WEIGHT_LAYER):
             ranks = trace.scalars(layer, "rank")
-            if len(ranks) < MIN_SEEN or _regresses(trace, graph, layer):
+            if len(ranks) < MIN_SEEN or not graph.is_output_layer(layer) or _has_targets(trace, graph, layer):
                 continue
-            limit = min(trace.scalar(layer, "rank_limit", ranks[-1][0]) or 0.0, _outputs(trace, graph, layer))
+            limit = trace.scalar(layer, "rank_limit", ranks[-1][0]) or 0.0
             first, last = max(rank for _, rank in ranks[:2]), float(np.median([rank for _, rank in ranks[-2:]]))
             if last < self.min_share / 100.0 * limit and last < first / MIN_FALL:
                 yield self._report(layer, (ranks[0][0], ranks[-1][0]), first, last, limit)
@@ -99,19 +99,8 @@ class ShrinkingRank(Rule):
         )
 
 
-def _outputs(trace: Trace, graph: Graph, layer: Site) -> float:
-    """Return the number of the network's outputs that a layer reaches: the units of the widest output layer."""
-    places = [trace.sites[index] for index in {layer.index, *graph.downstream(layer.index)}]
-    ends = [site for site in places if site.kind is Kind.WEIGHT_LAYER and graph.is_output_layer(site)]
-    return max((_units(trace, site) for site in ends), default=0.0)
-
-
-def _units(trace: Trace, layer: Site) -> float:
-    weights = [p for p in trace.parameters_of(layer) if p.slot == "weight"]
-    return math.prod(weights[0].shape) / layer.fan_in if weights and layer.fan_in else 0.0
-
-
-def _regresses(trace: Trace, graph: Graph, layer: Site) -> bool:
-    """Tell whether all losses that a layer reaches are regressions."""
+def _has_targets(trace: Trace, graph: Graph, layer: Site) -> bool:
+    """Tell whether a layer's outputs are logits, or are compared with targets by all losses."""
+    logits = any(site.op in CLASSIFICATIONS for site in trace.consumers(layer))
     losses = [trace.sites[i].op for i in graph.downstream(layer.index) if trace.sites[i].kind is Kind.LOSS]
-    return bool(losses) and REGRESSIONS.issuperset(losses)
+    return logits or (bool(losses) and REGRESSIONS.issuperset(losses))
