@@ -219,6 +219,14 @@ class TestDrawn:
         loader = DataLoader(Stream(), batch_size=8)
         assert drawn(lambda: train(next(iter(loader)))) == [0.0]
 
+    def test_another_loader_of_other_batches(self):
+        loader = DataLoader(TensorDataset(torch.randn(100, 4)), batch_size=5)
+        assert drawn(lambda: (next(iter(loader)), train(X))) == [0.0]
+
+    def test_all_data_after_an_evaluation_in_batches_of_that_length(self):
+        all_data, others = (DataLoader(TensorDataset(torch.randn(n, 4)), batch_size=8) for n in (8, 100))
+        assert drawn(lambda: (list(others), train(next(iter(all_data))[0]))) == [0.0]
+
     def test_in_an_earlier_pass(self):
         loader = DataLoader(TensorDataset(torch.randn(100, 4)), batch_size=8)
         batches = [lambda: X, lambda: next(iter(loader))[0]]

@@ -119,7 +119,7 @@ class SampledPatches:
         def following(iterator: Any) -> Any:
             batch = original(iterator)
             if threading.get_ident() == self._thread:
-                self._guard(note_loaded, self._recorder, iterator)
+                self._guard(note_loaded, self._recorder, iterator, batch)
             return batch
 
         setattr(_BaseDataLoaderIter, "__next__", following)  # noqa: B010

@@ -7,22 +7,23 @@ from typing import Any
 from torch import Tensor
 
 from unstuck.capture.call import TorchCall
+from unstuck.capture.graph import tensors_in
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Site
 
 LEAST_SHARE = 4  # times; a training split taken out of all the data is more than a quarter of it
-LOADED = "a loader of several batches gave one"
-ROWS = "numbers of rows that were taken out of larger tensors"
+ROWS = "numbers of rows that were drawn from something larger"
 
 
-def note_loaded(recorder: Recorder, iterator: Any) -> None:
-    """Notice that an iterator of a `torch.utils.data.DataLoader` has given a batch."""
+def note_loaded(recorder: Recorder, iterator: Any, batch: Any) -> None:
+    """Notice a batch that an iterator of a `torch.utils.data.DataLoader` has given, if it is one of several."""
     try:
         several = len(iterator) > 1
     except (TypeError, NotImplementedError):  # a stream, or a sampler that does not say how long it is
         return
-    if several:
-        recorder.notes[LOADED] = True
+    rows = {tensor.shape[0] for tensor in tensors_in((batch,)) if tensor.dim()}
+    known = recorder.notes.setdefault(ROWS, set())
+    known.update(rows) if several else known.difference_update(rows)
 
 
 def note_selection(recorder: Recorder, call: TorchCall, out: Any, _site: Site | None) -> None:
@@ -39,7 +40,7 @@ def note_selection(recorder: Recorder, call: TorchCall, out: Any, _site: Site | 
 
 def drawn(recorder: Recorder, x: Tensor) -> bool:
     """Tell whether `x` is as long as what was drawn: a batch may be scaled, cast and moved before it is used."""
-    return bool(recorder.notes.get(LOADED)) or (x.dim() > 0 and x.shape[0] in recorder.notes.get(ROWS, ()))
+    return x.dim() > 0 and x.shape[0] in recorder.notes.get(ROWS, ())
 
 
 LOOKS = {"__getitem__": note_selection, "index_select": note_selection}
