@@ -139,6 +139,15 @@ def test_einsum():
     assert written(step) == pytest.approx(by_hand(), rel=1e-4)
 
 
+def test_heads_and_batch_made_one_dimension():
+    def step():
+        q, k, v = heads()
+        weights = (q @ k.transpose(-1, -2) * 0.5).softmax(-1).view(6, 12, 12)
+        torch.bmm(weights, v.reshape(6, 12, 4)).sum().backward()
+
+    assert written(step) == pytest.approx(by_hand(), rel=1e-4)
+
+
 def test_grouped_heads():
     def step():
         q, k, v = heads()

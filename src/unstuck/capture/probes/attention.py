@@ -61,12 +61,17 @@ def look_at_product(recorder: Recorder, call: TorchCall, _out: Any, _site: Site 
         origin = recorder.origins.of(weights)
         for index in origin.sites if origin is not None and len(operands) == 2 else ():
             shape, numbers = known.get(index, (None, None))
-            if shape == weights.shape and plain(weights):
+            if shape is not None and plain(weights) and _same_matrices(weights.shape, shape):
                 site = recorder.trace.sites[index]
-                used = _ahead(_part(weights.detach(), _rows(shape[-2])), shape)  # a mask may come after the softmax
+                used = _ahead(_part(weights.detach(), _rows(shape[-2])), weights.shape)  # masked after the softmax?
                 _write(recorder, site, numbers | {name: min(used[name], numbers[name]) for name in used})
                 _write_source(recorder, site, values)
                 del known[index]
+
+
+def _same_matrices(shape: torch.Size, other: torch.Size) -> bool:
+    """Tell whether two tensors hold as many matrices of one size; heads and batch are often made one dimension."""
+    return shape[-2:] == other[-2:] and len(shape) > 2 and shape.numel() == other.numel()
 
 
 # -- fused attention -------------------------------------------------------------------------------------------------
