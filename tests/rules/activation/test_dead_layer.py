@@ -50,6 +50,13 @@ class TestSilent:
         b.loss(after=b.activation("relu", pre=-np.ones((BATCH, UNITS))))
         check_silent(DeadLayer, b.trace)
 
+    @pytest.mark.parametrize("share", [1, 2])
+    def test_not_finite_is_not_the_same(self, share):
+        def spoiled(step):
+            return np.where(np.arange(BATCH) % share == 0, np.nan, 1.0)[:, None] * constant()(step)
+
+        check_silent(DeadLayer, network(spoiled)[0].trace)
+
     def test_made_from_parameters_alone(self):
         check_silent(DeadLayer, network(constant(), marks=None)[0].trace)
 

@@ -81,8 +81,9 @@ class DeadLayer(Rule):
         fed = any(trace.vectors(trace.sites[index], "row_marks") for index in graph.upstream(site.index))
         steps = [summary for step, summary in trace.summaries(site, Role.INPUT) if first <= step <= last]
         if fed and all(summary.units is not None and summary.units.count > 1 for summary in steps):
-            pairs = [(s.units.minimum, s.units.maximum) for s in steps if s.units is not None]
-            if all(bool(np.all(high - low <= MAX_SPREAD * np.maximum(abs(low), abs(high)))) for low, high in pairs):
+            pairs = [(s.units.minimum, s.units.maximum) for s in steps if s.units is not None and not s.nonfinite]
+            same = all(bool(np.all(high - low <= MAX_SPREAD * np.maximum(abs(low), abs(high)))) for low, high in pairs)
+            if same and len(pairs) == len(steps):
                 return f"told one of the {units.count:,} elements from another of its batch"
         return None
 

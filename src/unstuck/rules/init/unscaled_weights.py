@@ -68,7 +68,7 @@ class UnscaledWeights(Rule):
     stage = Stage.INIT
     severity = Severity.WARNING
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
-    explains = ("I003", "I004", "I007", "A001", "A002", "A003", "G001", "G002", "U003", "L011", "L013")
+    explains = ("I003", "I004", "I007", "A001", "A002", "A003", "A006", "G001", "G002", "U003", "L011", "L013")
     fixes = ("rescale-weights",)
     too_large = Threshold(TOO_LARGE, "times gain / √fan_in")
     too_small = Threshold(TOO_SMALL, "times gain / √fan_in")
