@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from unstuck.capture.clipping import note_clip
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.ledger import WITH_OPTIMIZER_SECONDS
 from unstuck.capture.losses import note_objective
@@ -55,6 +56,7 @@ class TrainingLoop(ABC):
         self._stepped: set[int] = set()  # the optimizers that have stepped since the last backward
         self._adds: dict[int, bool] = {}  # whether the n-th backward call of an update adds to the gradients
         self._loss_scale = 1.0
+        self._gradient_scale = 1.0  # what of it is still in the gradients
         self._quiet = False  # whether events need only be counted; see `unwatched.py`
         self._since: float | None = None  # when the step under way began; None until the first backward call
         self._timed = 0  # which step that is
@@ -106,6 +108,7 @@ class TrainingLoop(ABC):
         if self._optimizer_loop and self._stepping is None:
             recorder.parameters.forget_snapshots()
         self._stepped.clear()
+        self._gradient_scale = self._loss_scale
         self._backwards += 1
         self.trace.facts.backward_calls += 1
         value = scalar_value(objectives, always=self._sampled)
@@ -248,6 +251,17 @@ class TrainingLoop(ABC):
         self._optimizer_loop = True
         if self._backwards:
             self._end_step()
+
+    def clipped(self, max_norm: float, total_norm: Tensor) -> None:
+        """Gradients are about to be multiplied so that their norm is at most `max_norm`."""
+        watched = self._sampled if self._optimizer_loop else self._was_sampled
+        if self._ours() and watched and self._backwards:
+            self._guard(note_clip, self._recorder, self._step, max_norm, total_norm, self._gradient_scale)
+
+    def unscaled(self) -> None:
+        """AMP has divided gradients by its scale."""
+        if self._ours():
+            self._gradient_scale = 1.0
 
     def weights_loaded(self) -> None:
         """The network does not start from its initialisation."""

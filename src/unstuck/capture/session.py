@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 
 from unstuck.capture import modes
 from unstuck.capture.boundaries import Boundaries
+from unstuck.capture.clipping import ClippingPatches
 from unstuck.capture.compiled import Compiler
 from unstuck.capture.evaluation import EvaluationPasses
 from unstuck.capture.forward import CaptureMode
@@ -66,6 +67,7 @@ class Session(UnwatchedSteps):
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
         self._mode = CaptureMode(self._recorder, self._guard)
         self._patches = SampledPatches(self._recorder, self._mode, self._guard, self._step_aside)
+        self._clipping = ClippingPatches(self.clipped, self.unscaled)
         self._compiler = Compiler(self._guard)
         self._boundaries = Boundaries(self, self._compiler)
         self._evaluations = EvaluationPasses(self, self._recorder, self._boundaries, self._compiler, self._guard)
@@ -130,6 +132,7 @@ class Session(UnwatchedSteps):
         self._boundaries.remove()
         self._loaders.remove()
         self._modules.remove()
+        self._clipping.remove()
         self._patches.remove()
         self._remove_mode()
         self._compiler.remove()
@@ -223,6 +226,10 @@ class Session(UnwatchedSteps):
         self._sampled = self.schedule.is_sampled(step)
         self._idle_until = self.schedule.idle_until
         self._compiler.eager(self._sampled)
+        if self._sampled or (self._was_sampled and not self._optimizer_loop):  # then gradients are still to be used
+            self._clipping.install()
+        else:
+            self._clipping.remove()
         self._mode.active = self._sampled
         if self._sampled:
             self._recorder.begin(step)

@@ -118,3 +118,31 @@ class TestLacking:
         b = TraceBuilder()
         b.layer("fc", weight=normal(1, 3, 3))
         check_lacks(OversizedUpdates, b.trace, "parameters before and after an update")
+
+
+class TestBlowUp:
+    """An update larger than the weights in the first steps, and a loss that goes with it."""
+
+    def network(self, loss, ratio=5.0, steps=STEPS):
+        b, site = network(lambda step: ratio if step == 0 else 1e-3, steps=steps)
+        b.trace.objective = {step: loss(step) for step in steps}
+        return b, site
+
+    def test_a_jump_that_is_made_good(self):
+        check_silent(OversizedUpdates, self.network(lambda step: 30.0 if 0 < step < 10 else 1.0)[0].trace)
+        check_silent(
+            OversizedUpdates, self.network(lambda step: 1.0 if step == 0 else 30.0 if step < 30 else 0.1)[0].trace
+        )
+
+    def test_a_loss_that_rises_with_small_updates(self):
+        check_silent(OversizedUpdates, self.network(lambda step: 1.0 + step, ratio=0.9)[0].trace)
+
+    @pytest.mark.parametrize("end", [30.0, math.nan, math.inf])
+    def test_a_loss_that_stays_up(self, end):
+        b, site = self.network(lambda step: end if step else 1.0)
+        finding = check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.ERROR)
+        assert (finding.measured, finding.steps) == (pytest.approx(5.0), (0, 19))
+
+    def test_needs_no_later_steps(self):
+        b, site = self.network(lambda step: math.nan if step > 2 else 1.0, steps=range(12))
+        check_fires(OversizedUpdates, b.trace, at=site)

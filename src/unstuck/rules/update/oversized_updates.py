@@ -9,16 +9,15 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.updates import FIRST_STEP, MIN_STEPS, blown_up, early_loss, later_ratios, weight_matrices
 from unstuck.rules.window import span
-from unstuck.trace import Kind, Signal, Site, Trace
-from unstuck.trace.trace import Series
+from unstuck.trace import Signal, Site, Trace
 
 MAX_RATIO = 3e-2  # update-to-data ratio (1); the guide is 1e-3, Adam in the early part of a run goes up to 1e-2
 ERROR_RATIO = 0.3  # update-to-data ratio (1); the weights are replaced within a few updates
 OUTPUT_MAX_RATIO = 0.1  # update-to-data ratio (1) of an output layer: examples/naive_names.py --fix trains well at 0.05
 GUIDE = 1e-3  # update-to-data ratio (1); https://cs231n.github.io/neural-networks-3/#ratio
-FIRST_STEP = 20  # step; before it small initial weights and Adam's first estimates make large ratios
-MIN_STEPS = 5  # sampled steps from FIRST_STEP on, for a median
+BLOW_UP_RATIO = 1.0  # update-to-data ratio (1); one update larger than the weights
 
 
 class OversizedUpdates(Rule):
@@ -28,7 +27,8 @@ class OversizedUpdates(Rule):
     Divides the root mean square of each weight matrix's update by that of its values, and fires when the median over
     the sampled steps from step 20 on is above 0.03 (0.1 for an output layer, which starts small and learns fastest).
     Weights much smaller than 1 / √fan_in, such as those that start at zero, are measured against a third of that
-    instead. Above 0.3 the finding is an error.
+    instead. Above 0.3 the finding is an error. It is one, too, when a single update before step 20 is larger than the
+    weights and blows the loss up: to NaN, or to three times its first value from step 10 to 20 without coming back.
 
     ## Why is this bad
     The gradient describes the loss near the present weights. A change of several percent leaves that neighbourhood:
@@ -38,8 +38,8 @@ class OversizedUpdates(Rule):
     The median ratio, the largest one, and the number of sampled steps.
 
     ## Stays silent on
-    The first 20 steps; biases, gains of norms and embeddings; parameters that are not updated; runs with fewer than
-    five sampled steps after the first 20 (reported as not checked).
+    The first 20 steps of a run that gets over them; biases, gains of norms and embeddings; parameters that are not
+    updated; runs with fewer than five sampled steps after the first 20 (reported as not checked).
 
     ## Example
         torch.optim.Adam(model.parameters(), lr=0.1)  # moves every weight by about 0.1 a step
@@ -65,15 +65,20 @@ class OversizedUpdates(Rule):
         """Also needs enough updates after the first ones."""
         if missing := super().lacking(trace):
             return missing
-        if any(len(_ratios(trace, weight)[0]) >= MIN_STEPS for weight in _weights(trace)):
+        if any(len(later_ratios(trace, weight)[0]) >= MIN_STEPS for weight in weight_matrices(trace)) or blown_up(
+            trace
+        ):
             return None
         return f"updates of a weight matrix at {MIN_STEPS} sampled steps from step {FIRST_STEP} on"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each weight matrix by its median ratio."""
         graph = Graph(trace)
-        for weight in _weights(trace):
-            steps, ratios = _ratios(trace, weight)
+        if blown_up(trace) and (found := list(self._first_updates(trace))):
+            yield from found
+            return
+        for weight in weight_matrices(trace):
+            steps, ratios = later_ratios(trace, weight)
             if len(steps) < MIN_STEPS:
                 continue
             measured, limit = float(np.median(ratios)), self._limit(trace, graph, weight)
@@ -97,21 +102,30 @@ class OversizedUpdates(Rule):
                 severity=Severity.ERROR if measured > ERROR_RATIO else Severity.WARNING,
             )
 
+    def _first_updates(self, trace: Trace) -> Iterator[Finding]:
+        """Judge each weight matrix by its largest update in the steps that blew the loss up."""
+        start = trace.objective[min(trace.objective)]
+        for weight in weight_matrices(trace):
+            steps, ratios = trace.update_to_data(weight)
+            early = steps < FIRST_STEP
+            if not early.any() or ratios[early].max() <= BLOW_UP_RATIO:
+                continue
+            step = int(steps[early][ratios[early].argmax()])
+            worst = float(ratios[early].max())
+            yield self.finding(
+                weight,
+                steps=(step, int(steps[early][-1])),
+                measured=worst,
+                threshold=BLOW_UP_RATIO,
+                unit="1",
+                message=(
+                    f"the update of {weight.label} at step {step} is {worst:.2g} of its values, and the loss goes from "
+                    f"{start:.4g} to {early_loss(trace):.4g} within {FIRST_STEP} steps"
+                ),
+                severity=Severity.ERROR,
+            )
+
     def _limit(self, trace: Trace, graph: Graph, weight: Site) -> float:
         """Return the largest healthy ratio: output layers start small and learn fastest."""
         owner = trace.sites[weight.owner] if weight.owner is not None else None
         return self.output_max_ratio if owner is not None and graph.is_output_layer(owner) else self.max_ratio
-
-
-def _weights(trace: Trace) -> Iterator[Site]:
-    """Yield the weight matrices (and convolution kernels) of weight layers."""
-    for site in trace.of_kind(Kind.PARAMETER):
-        owned = site.owner is not None and trace.sites[site.owner].kind is Kind.WEIGHT_LAYER
-        if owned and site.slot == "weight" and len(site.shape) >= 2:
-            yield site
-
-
-def _ratios(trace: Trace, weight: Site) -> Series:
-    """Return (steps, update-to-data ratios) from FIRST_STEP on."""
-    steps, ratios = trace.update_to_data(weight)
-    return steps[steps >= FIRST_STEP], ratios[steps >= FIRST_STEP]

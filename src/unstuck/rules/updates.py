@@ -1,0 +1,89 @@
+"""What several rules about updates ask: the weight matrices, who updates them, and how far the loss has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from unstuck.trace import Kind, Role, Site, Trace
+from unstuck.trace.trace import Series
+
+FIRST_STEP = 20  # step; before it small initial weights and Adam's first estimates make large ratios
+MIN_STEPS = 5  # sampled steps from FIRST_STEP on, for a median
+ENDS = 5  # steps at least of each end of a run, for the loss there
+ENDS_SHARE = 0.1  # of a run's steps that each end has
+PEAK_SHARE = 0.5  # of the largest learning rate; steps with less belong to a warm-up or a decay
+BLOW_UP_LOSS = 3.0  # times the first loss; RMSprop and Adam jump up at first, and come back within ten steps
+BLOW_UP_STEPS = (10, 20)  # steps at which the loss must still be that large
+RECOVERED = 0.5  # of the first loss; a run that ends below it has recovered from its first steps
+RISING = 1.5  # times the first learning rate; a schedule that ends above it, at its largest, is still warming up
+
+
+def weight_matrices(trace: Trace) -> Iterator[Site]:
+    """Yield the weight matrices (and convolution kernels) of weight layers, in order of execution."""
+    for site in trace.of_kind(Kind.PARAMETER):
+        owned = site.owner is not None and trace.sites[site.owner].kind is Kind.WEIGHT_LAYER
+        if owned and site.slot == "weight" and len(site.shape) >= 2:
+            yield site
+
+
+def later_ratios(trace: Trace, weight: Site) -> Series:
+    """Return (steps, update-to-data ratios) from FIRST_STEP on."""
+    steps, ratios = trace.update_to_data(weight)
+    return steps[steps >= FIRST_STEP], ratios[steps >= FIRST_STEP]
+
+
+def optimizers(trace: Trace) -> dict[int, Site]:
+    """Return, by the index of a parameter's site, the optimizer's site that updates it."""
+    return {index: site for site in trace.of_kind(Kind.OPTIMIZER) for index in site.parameters}
+
+
+def full_rate_steps(trace: Trace, optimizer: Site | None) -> set[int] | None:
+    """Return the sampled steps at which the learning rate was at least half its largest; None where it is not known.
+
+    Empty when the rate is still rising at the end: a warm-up that is not over.
+    """
+    rates = [] if optimizer is None else trace.scalars(optimizer, "lr")
+    if not rates:
+        return None
+    first, last, peak = rates[0][1], rates[-1][1], max(rate for _, rate in rates)
+    if last == peak and last > RISING * first:
+        return set()
+    return {step for step, rate in rates if rate >= PEAK_SHARE * peak}
+
+
+def loss_at_ends(trace: Trace) -> tuple[float, float]:
+    """Return the median objective of the first and of the last tenth of the run (NaN where it is not known)."""
+    values = [value for _, value in sorted(trace.objective.items())]
+    if not values:
+        return math.nan, math.nan
+    number = max(ENDS, int(len(values) * ENDS_SHARE))
+    return float(np.median(values[:number])), float(np.median(values[-number:]))
+
+
+def mostly_without_gradient(trace: Trace, weight: Site) -> bool:
+    """Tell whether a weight's gradient was exactly zero at most sampled steps: nothing used what it makes."""
+    zero = [summary.zeros == summary.count for _, summary in trace.summaries(weight, Role.GRADIENT)]
+    return sum(zero) * 2 > len(zero)
+
+
+def early_loss(trace: Trace) -> float:
+    """Return the median objective of the steps BLOW_UP_STEPS; NaN when one of the first 20 is not finite."""
+    first = [value for step, value in trace.objective.items() if step < FIRST_STEP]
+    if not all(math.isfinite(value) for value in first):
+        return math.nan
+    values = [value for step, value in trace.objective.items() if BLOW_UP_STEPS[0] <= step < BLOW_UP_STEPS[1]]
+    return float(np.median(values)) if values else math.nan
+
+
+def blown_up(trace: Trace) -> bool:
+    """Tell whether the first updates drove the loss up, and it stayed there."""
+    start = trace.objective.get(min(trace.objective, default=0), math.nan)
+    first = [value for step, value in trace.objective.items() if step < FIRST_STEP]
+    if not math.isfinite(start) or start <= 0 or len(first) < MIN_STEPS:
+        return False
+    if not all(math.isfinite(value) for value in first):
+        return True
+    return early_loss(trace) > BLOW_UP_LOSS * start and not loss_at_ends(trace)[1] < RECOVERED * start
