@@ -16,7 +16,7 @@ from unstuck.trace import Kind, Role, Signal, Site, Trace
 EARLY = 1_000  # steps; the window of the start
 MIN_STEPS = 12  # sampled steps in it; ten of them are the first
 MIN_SHARE = 0.8  # of the window's fall in loss
-MIN_SHRINK = 2.0  # times; the fall of the logits' standard deviation over the window
+MIN_SHRINK = 2.0  # times; logits shrink so far in working programs too, but at most 57 % of the fall comes with it
 MIN_EXCESS = 0.1  # nat above the baseline at the start; default-initialised heads start within it
 MIN_STD = 0.5  # of the logits at the start (1); about half its square is what it costs, in nats
 MIN_NOISE = 3.0  # robust standard deviations of the loss at the end of the window; the fall must be more than chance
