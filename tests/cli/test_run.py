@@ -47,9 +47,12 @@ class TestHealthy:
         assert (said.code, said.err) == (0, "")
 
     def test_it_says_what_it_could_not_check(self, unstuck, script):
-        said = unstuck(script())
+        said = unstuck("-v", script())
         assert "not checked:\n" in said.out
-        assert "  N001 redundant-bias: needs a normalisation layer\n" in said.out
+        assert "need a normalisation layer\n" in said.out
+        assert "rules not checked, for what they need was not there (-v says what):" in " ".join(
+            unstuck(script()).out.split()
+        )
 
     @pytest.mark.parametrize(
         "arguments",
@@ -267,7 +270,7 @@ class TestRefused:
         ("codes", "message"),
         [
             ("L01", None),
-            ("L01x", "no rule is called 'L01X'; did you mean L011?"),
+            ("L01x", "no rule is called 'L01X'; did you mean L018?"),
             ("A001,A0O1", "no rule is called 'A0O1'; did you mean A001?"),
             ("ZZZZ", "no rule is called 'ZZZZ'; see `unstuck rule --all`"),
         ],

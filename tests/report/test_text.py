@@ -151,6 +151,17 @@ class TestNotChecked:
         at = made.index("not checked:")
         assert made[at + 1 : at + 3] == ["  N001, N003: need a norm", "  L002 x: needs a loss"]
 
+    def test_many_needs_are_listed_when_asked(self):
+        codes = ("A007", "D001", "D002", "D003", "D005", "G001", "G002")
+        made = report(not_checked=tuple(NotChecked(code, "x", f"what {code[:1]} needs") for code in codes[:6]))
+        assert "not checked:" in made.render()
+        made = report(not_checked=tuple(NotChecked(code, "x", f"what {code} needs") for code in codes))
+        short = " ".join(made.render().split())
+        assert "7 rules not checked, for what they need was not there (-v says what):" in short
+        assert "A007, D001–D003, D005, G001, G002 " in short
+        long = made.render(verbose=True)
+        assert all(f"  {code} x: needs what {code} needs\n" in long for code in codes)
+
 
 class TestRun:
     def test_losses_sampling_and_time(self):

@@ -83,6 +83,9 @@ FailOnOption = Annotated[
     FailOn | None,
     typer.Option("--fail-on", help="End with exit code 1 when a finding is as bad as this or worse [never]."),
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also say what each rule lacked that could not judge.")
+]
 
 
 def run(
@@ -99,6 +102,7 @@ def run(
     ignore: IgnoreOption = None,
     extend_select: ExtendSelectOption = None,
     fail_on: FailOnOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS...` would, watch it train, and report why it does not.
 
@@ -122,10 +126,17 @@ def run(
         save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
     for note in program.notes:
         typer.echo(f"unstuck: {note}", err=True)
-    raise typer.Exit(_watch(watched, program, arguments, output_format, save))
+    raise typer.Exit(_watch(watched, program, arguments, output_format, save, verbose))
 
 
-def _watch(watched: Run, program: Program, arguments: list[str], output_format: OutputFormat, save: Path | None) -> int:
+def _watch(
+    watched: Run,
+    program: Program,
+    arguments: list[str],
+    output_format: OutputFormat,
+    save: Path | None,
+    verbose: bool,
+) -> int:
     """Run the program under watch, deliver the report, and return the exit code."""
     watched.command = (program.argv0, *arguments)
     quiet = stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext()
@@ -136,7 +147,7 @@ def _watch(watched: Run, program: Program, arguments: list[str], output_format: 
         if save is not None:
             _save(report, save)
         if report.trace.facts.backward_calls or report.causes or output_format is OutputFormat.JSON:
-            _print(report, output_format)
+            _print(report, output_format, verbose)
         return _exit_code(report, outcome, watched.config.fail_on)
 
     def before_exit(status: int) -> None:
@@ -159,7 +170,7 @@ def module_arguments_apart(arguments: list[str]) -> list[str]:
         option = arguments[position]
         if option == "-m":
             return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
-        position += 1 if option in ("--fix", "--help") or "=" in option else 2
+        position += 1 if option in ("--fix", "--help", "--verbose", "-v") or "=" in option else 2
     return arguments
 
 
@@ -172,13 +183,14 @@ def _program(script: str | None, module: str | None, arguments: list[str]) -> tu
     return read_program(Path(script)), arguments
 
 
-def _print(report: Report, output_format: OutputFormat) -> None:
+def _print(report: Report, output_format: OutputFormat, verbose: bool) -> None:
     stream = sys.stderr if sys.stdout is None or sys.stdout.closed else sys.stdout  # a script may have closed it
     if output_format is OutputFormat.JSON:
         typer.echo(report.render("json"), nl=False, file=stream)
         return
     color = stream.isatty()
-    typer.echo("\n" + report.render("text", width=_width(), color=color), nl=False, color=color, file=stream)
+    text = report.render("text", width=_width(), color=color, verbose=verbose)
+    typer.echo(f"\n{text}", nl=False, color=color, file=stream)
 
 
 def _width() -> int:

@@ -96,15 +96,20 @@ class Report:
         """Return the codes found, each once, in causal order."""
         return list(dict.fromkeys(finding.code for finding in self.findings))
 
-    def render(self, output_format: str = "text", *, width: int = 100, color: bool = False) -> str:
-        """Return the report as "text" or "json"; raises ValueError for another format."""
+    def render(
+        self, output_format: str = "text", *, width: int = 100, color: bool = False, verbose: bool = False
+    ) -> str:
+        """Return the report as "text" or "json"; raises ValueError for another format.
+
+        `verbose` text says what each rule lacked that could not judge; JSON always does.
+        """
         state = random.getstate()  # importing rich draws from it, and the script may be in mid-training
         try:
             from unstuck.report import json, text  # they import this module
 
             match output_format:
                 case "text":
-                    return text.render(self, width=width, color=color)
+                    return text.render(self, width=width, color=color, verbose=verbose)
                 case "json":
                     return json.render(self)
                 case _:
@@ -118,7 +123,7 @@ class Report:
         paths = []
         for name, output_format in (("report.json", "json"), ("report.txt", "text")):
             path = folder / name
-            path.write_text(self.render(output_format), encoding="utf-8")
+            path.write_text(self.render(output_format, verbose=True), encoding="utf-8")
             paths.append(path)
         return paths
 

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstuck.findings import Finding, Severity
-from unstuck.report.report import AppliedFix, NotChecked, Report, recent_loss, shared, starting_loss
+from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
 from unstuck.report.watching import budget_warning, cost_line
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
@@ -20,10 +20,14 @@ from unstuck.trace import Location
 MARKS = {Severity.ERROR: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow"), Severity.INFO: ("i", "bold cyan")}
 
 MOST_ALSO = 6  # further places of one fault that are named
+MOST_NEEDS = 3  # things that rules lacked and that are listed unasked
 
 
-def render(report: Report, *, width: int = 100, color: bool = False) -> str:
-    """Return the report as text of at most `width` columns, with ANSI colours if asked."""
+def render(report: Report, *, width: int = 100, color: bool = False, verbose: bool = False) -> str:
+    """Return the report as text of at most `width` columns, with ANSI colours if asked.
+
+    `verbose` says of each rule that could not judge what it lacked, however many there are.
+    """
     out = io.StringIO()
     console = Console(
         file=out,
@@ -40,7 +44,7 @@ def render(report: Report, *, width: int = 100, color: bool = False) -> str:
     for cause in report.causes:
         _print_cause(console, cause)
     _print_fixes(console, report)
-    _print_not_checked(console, report)
+    _print_not_checked(console, report, verbose)
     _print_silenced(console, report)
     _print_run(console, report)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
@@ -135,15 +139,37 @@ def _fix(fix: AppliedFix) -> str:
     return f"{fix.name}: {fix.site}{where}: {fix.statistic} {fix.before:.4g} → {fix.after:.4g}{unit}"
 
 
-def _print_not_checked(console: Console, report: Report) -> None:
-    if report.not_checked and report.trace.facts.backward_calls:
-        console.print(Text("\nnot checked:", "dim"))
-        by_need: dict[str, list[NotChecked]] = {}
-        for rule in report.not_checked:
-            by_need.setdefault(rule.lacking, []).append(rule)
-        for lacking, rules in by_need.items():
-            names = f"{rules[0].code} {rules[0].name}" if len(rules) == 1 else ", ".join(rule.code for rule in rules)
-            _indented(console, Text(f"{names}: need{'s' if len(rules) == 1 else ''} {lacking}", "dim"))
+def _print_not_checked(console: Console, report: Report, verbose: bool) -> None:
+    if not report.not_checked or not report.trace.facts.backward_calls:
+        return
+    by_need: dict[str, list[str]] = {}
+    for rule in report.not_checked:
+        by_need.setdefault(rule.lacking, []).append(rule.code)
+    if not verbose and len(by_need) > MOST_NEEDS:
+        codes = ", ".join(_ranges([rule.code for rule in report.not_checked]))
+        text = (
+            f"\n{len(report.not_checked)} rules not checked, for what they need was not there (-v says what): {codes}"
+        )
+        console.print(Text(text, "dim"))
+        return
+    console.print(Text("\nnot checked:", "dim"))
+    names = {rule.code: rule.name for rule in report.not_checked}
+    for lacking, codes_of in by_need.items():
+        alone = len(codes_of) == 1
+        who = f"{codes_of[0]} {names[codes_of[0]]}: needs" if alone else f"{', '.join(_ranges(codes_of))}: need"
+        _indented(console, Text(f"{who} {lacking}", "dim"))
+
+
+def _ranges(codes: list[str]) -> list[str]:
+    """Return codes with runs of three and more as one ("D001–D004")."""
+    runs: list[list[str]] = []
+    for code in codes:
+        last = runs[-1][-1] if runs else ""
+        if last[:1] == code[0] and int(code[1:]) == int(last[1:]) + 1:
+            runs[-1].append(code)
+        else:
+            runs.append([code])
+    return [part for run in runs for part in ([f"{run[0]}–{run[-1]}"] if len(run) > 2 else run)]
 
 
 def _print_silenced(console: Console, report: Report) -> None:
