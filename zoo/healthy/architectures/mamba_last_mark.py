@@ -5,7 +5,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 torch.manual_seed(411)
 
-n_symbols, length = 6, 14
+n_symbols, length = 6, 10
 mark, ask = n_symbols, n_symbols + 1
 
 
@@ -35,7 +35,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
 warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=30)
 
 model.train()
-for step in range(300):
+for step in range(160):
     ids, labels = rows(64)
     loss = model(input_ids=ids, labels=labels).loss
     optimizer.zero_grad()
@@ -43,7 +43,7 @@ for step in range(300):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     warm_up.step()
-    if step % 60 == 0:
+    if step % 40 == 0:
         print(f"step {step:4d}  loss {loss.item():.4f}")
 
 model.eval()

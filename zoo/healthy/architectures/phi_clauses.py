@@ -8,9 +8,8 @@ from transformers import PhiConfig, PhiForCausalLM
 random.seed(409)
 torch.manual_seed(409)
 
-words = (
-    "<s> . the a child children teacher teachers friend friends who near reads read sings sing waits wait old".split()
-)
+nouns = "child children teacher teachers friend friends".split()
+words = ["<s>", ".", "the", "a", "old", "who", "near", *nouns, *"read reads sing sings wait waits".split()]
 code = {word: i for i, word in enumerate(words)}
 length = 12
 

@@ -21,7 +21,7 @@ def recordings(n):
     sound = heard.unsqueeze(2) * torch.sin(phase) * torch.sin(math.pi * time / slot)
     sound = sound.flatten(1) + 0.1 * torch.randn(n, slots * slot)
     sound = (sound - sound.mean(1, keepdim=True)) / sound.std(1, keepdim=True)
-    order = (~heard).long().argsort(1, stable=True)
+    order = (~heard).long().argsort(dim=1, stable=True)
     labels = torch.where(heard, 1 + call, -100).gather(1, order)
     return sound, labels
 

@@ -1,6 +1,4 @@
-"""A masked autoencoder sees half of the patches of a ripple picture and paints the others."""
-
-import math
+"""A masked autoencoder sees half of the patches of a sky that brightens in one direction and paints the others."""
 
 import torch
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -8,14 +6,13 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 torch.manual_seed(429)
 
 side = 16
-row, column = torch.meshgrid(torch.arange(side).float(), torch.arange(side).float(), indexing="ij")
+grid = torch.linspace(-1, 1, side)
 
 
-def ripples(n):
-    angle, phase = 2 * math.pi * torch.rand(2, n, 1, 1)
-    wave = 2 * math.pi / (10 + 6 * torch.rand(n, 1, 1))
-    image = torch.sin(wave * (row * angle.sin() + column * angle.cos()) + phase)
-    return (1.4 * image + 0.1 * torch.randn(n, side, side)).unsqueeze(1)
+def skies(n):
+    level, down, across = torch.randn(3, n, 1, 1)
+    sky = 0.7 * level + 0.7 * down * grid.view(1, side, 1) + 0.7 * across * grid
+    return (sky + 0.1 * torch.randn(n, side, side)).unsqueeze(1)
 
 
 config = ViTMAEConfig(
@@ -38,7 +35,7 @@ schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=350,
 
 model.train()
 for step in range(350):
-    loss = model(pixel_values=ripples(48)).loss
+    loss = model(pixel_values=skies(48)).loss
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -49,4 +46,4 @@ for step in range(350):
 
 model.eval()
 with torch.no_grad():
-    print(f"final_loss {model(pixel_values=ripples(800)).loss.item():.4f}")
+    print(f"final_loss {model(pixel_values=skies(800)).loss.item():.4f}")
