@@ -7,11 +7,16 @@ from unstuck.trace import Kind, Role
 from ..helpers import TraceBuilder
 
 
+def updated(b, weight, ratio=1e-3):
+    """Let each update be that part of a weight of ones."""
+    b.record(weight, Role.UPDATE, np.full((2, 2), ratio))
+
+
 def fused(growth, length=64, steps=(0, 5, 10, 20, 40), run=range(200)):
     """A fused layer whose state's gradient changes by `growth` a time step."""
     b = TraceBuilder(run)
     site = b.site(Kind.RECURRENT, "lstm", "memory")
-    b.parameter("memory.weight", site, "weight", np.ones((2, 2)))
+    updated(b, b.parameter("memory.weight", site, "weight", np.ones((2, 2))))
     for name, value in (("state_growth", growth), ("state_steps", length), ("state_kept", growth**length)):
         b.scalar(site, name, value, steps)
     return b, site
@@ -26,7 +31,7 @@ def module_loop(by_call, run=range(200), *, circle=True, kind=Kind.WEIGHT_LAYER)
     """A layer that is called once each time step, with these gradients at its outputs."""
     b = TraceBuilder(run)
     site = b.site(kind, "linear", "cell.recall")
-    b.parameter("cell.recall.weight", site, "weight", np.ones((2, 2)))
+    updated(b, b.parameter("cell.recall.weight", site, "weight", np.ones((2, 2))))
     tanh = b.site(Kind.ACTIVATION, "tanh", "cell", after=site)
     if circle:
         b.edge(tanh, site)
@@ -43,7 +48,7 @@ def line_loop(by_call, run=range(200), *, circle=True):
         site = b.site(Kind.WEIGHT_LAYER, "matmul", far=before if circle and before else (), ordinal=ordinal)
         if first is None:
             first = site
-            b.parameter("w", site, "weight", np.ones((2, 2)))
+            updated(b, b.parameter("w", site, "weight", np.ones((2, 2))))
         site.parameters, site.location = first.parameters, first.location
         b.record(site, Role.OUTPUT_GRADIENT, np.full((3,), value), range(5))
         before = site

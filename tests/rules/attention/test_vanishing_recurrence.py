@@ -5,10 +5,10 @@ import pytest
 
 from unstuck.findings import Severity
 from unstuck.rules.attention.vanishing_recurrence import VanishingRecurrence
-from unstuck.trace import LossCall
+from unstuck.trace import LossCall, Role
 
-from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
-from .sequences import fused, gradients, line_loop, module_loop
+from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, forget
+from .sequences import fused, gradients, line_loop, module_loop, updated
 
 LOOPS = pytest.mark.parametrize("loop", [module_loop, line_loop])
 
@@ -44,6 +44,13 @@ class TestSilent:
     def test_a_fused_layer_that_forgets_in_a_run_too_short_to_tell(self):
         check_silent(VanishingRecurrence, stuck(fused(0.5, run=range(60)))[0].trace)
 
+    def test_a_layer_that_is_hardly_updated(self):
+        b, site = stuck(fused(0.5))
+        weight = b.trace.sites[site.parameters[0]]
+        forget(b.trace, weight, Role.UPDATE)
+        updated(b, weight, 5e-5)
+        check_silent(VanishingRecurrence, b.trace)
+
     def test_a_fused_layer_that_forgets_and_a_loss_without_baseline(self):
         check_silent(VanishingRecurrence, stuck(fused(0.5), baseline=None)[0].trace)
 
@@ -78,8 +85,13 @@ class TestFires:
 
     @LOOPS
     def test_loops(self, loop):
-        b, site = stuck(loop(gradients(0.8, 60)))
+        b, site = stuck(loop(gradients(0.7, 60)))
         check_fires(VanishingRecurrence, b.trace, at=site, severity=Severity.WARNING)
+
+    @pytest.mark.parametrize(("factor", "severity"), [(1.02, Severity.INFO), (0.98, Severity.WARNING)])
+    def test_a_network_that_does_not_learn_and_a_gradient_that_is_not_quite_lost(self, factor, severity):
+        b, site = stuck(fused((6e-8 * factor) ** (1 / 40), length=40))
+        check_fires(VanishingRecurrence, b.trace, at=site, severity=severity)
 
     def test_a_gradient_that_has_underflowed(self):
         b, site = module_loop(np.where(np.arange(60) < 20, 0.0, gradients(0.1, 60)))
@@ -87,7 +99,7 @@ class TestFires:
 
     @LOOPS
     def test_a_loop_in_a_network_that_learns_is_an_information(self, loop):
-        b, site = loop(gradients(0.8, 60))
+        b, site = loop(gradients(0.7, 60))
         finding = check_fires(VanishingRecurrence, stuck((b, site), 0.5)[0].trace, at=site, severity=Severity.INFO)
         assert not finding.message.endswith("baseline")
 

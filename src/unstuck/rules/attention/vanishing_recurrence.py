@@ -14,6 +14,8 @@ from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Trace
 
 MIN_KEPT = 1e-4  # times, over a sequence; Adam's updates then follow the last tenth of the time steps alone
+LOST = 6e-8  # times, over a sequence; float32 drops what is smaller beside the gradient of the last time steps
+MIN_UPDATE = 1e-4  # update-to-data ratio (1); a tenth of the guide, below which nothing is learned anyhow
 MIN_TRAINED = 100  # steps; before them a loss near its baseline says nothing
 LATE = 0.5  # share of the steps, after which a loss should have left its baseline
 MIN_CALLS = 4  # sampled losses after that, for their spread
@@ -30,10 +32,11 @@ class VanishingRecurrence(Rule):
     hidden state with respect to the first one is taken; for a loop it is the gradient at a layer that is called once
     each time step. It fires when the median over the sampled steps is below 0.0001.
 
-    It is a warning only where the program has one loss with a known baseline which, after 100 steps or more, has not
-    been left by more than 2 % and three standard errors. Otherwise it is an information, and for fused layers nothing:
-    whether a task needs a long memory cannot be told from its network. Most language models learn well from the last
-    few symbols, and a gated layer forgets at first, by its initialisation.
+    It is a warning where less than float32 can tell from nothing is left (6e-8), and the one loss of the program, whose
+    baseline is known, has after 100 steps or more not left it by more than 2 % and three standard errors, while the
+    layer is updated. Otherwise it is an information, and for fused layers in a network that learns nothing: whether a
+    task needs a long memory cannot be told from its network. Most language models learn well from the last few symbols,
+    and a gated layer forgets at first, by its initialisation.
 
     ## Why is this bad
     A dependency over the whole sequence gets a gradient that is thousands of times smaller than those of the last few
@@ -61,7 +64,7 @@ class VanishingRecurrence(Rule):
 
     code = "S005"
     name = "vanishing-recurrence"
-    stage = Stage.GRADIENT
+    stage = Stage.OUTCOME  # what else keeps a network from learning keeps it from learning to remember
     needs = (Signal.STEPS, Signal.LOSS_VALUES)
     explains = ("G001", "G004", "L013", "U002", "U003")
     min_kept = Threshold(MIN_KEPT, "share of a gradient over a sequence")
@@ -80,8 +83,9 @@ class VanishingRecurrence(Rule):
             kept = float(np.median(each.kept))
             if not trained or not kept < self.min_kept or not seen_enough(trace, len(each.steps)):
                 continue
-            if each.whole or severity is Severity.WARNING:
-                yield self._report(each, kept, severity)
+            moves = severity is Severity.WARNING and _moves(trace, each)
+            if each.whole or moves:
+                yield self._report(each, kept, Severity.WARNING if moves and kept < LOST else Severity.INFO)
 
     def _report(self, each: Recurrence, kept: float, severity: Severity) -> Finding:
         length, growth = float(np.median(each.lengths)), float(np.median(each.growth))
@@ -104,6 +108,12 @@ class VanishingRecurrence(Rule):
             ),
             severity=severity,
         )
+
+
+def _moves(trace: Trace, each: Recurrence) -> bool:
+    """Tell whether the recurrence is being trained: else something else keeps it as it was initialised."""
+    ratios = [trace.update_to_data(trace.sites[index])[1] for index in each.site.parameters]
+    return any(len(ratio) and float(np.median(ratio)) > MIN_UPDATE for ratio in ratios)
 
 
 def learns(trace: Trace) -> bool:
