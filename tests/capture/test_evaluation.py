@@ -372,6 +372,18 @@ class TestNothingIsDisturbed:
         assert len(fused) == FIRST_STEPS + 3
         assert ("batch_norm", "norm") in sites(trace)
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+    def test_a_network_that_is_traced_or_exported(self):
+        def evaluate(model):
+            model.eval()
+            with torch.no_grad():
+                model(X)
+                torch.jit.trace(model, X, check_trace=False)
+                torch.export.export(model, (X,))
+
+        trace = watched(evaluate, steps=1)
+        assert numbers(trace, "batch_norm", 1)["elements"] == 32
+
     def test_an_error_of_ours_does_not_reach_the_program(self, monkeypatch, capsys):
         def broken(*_):
             raise RuntimeError("boom")

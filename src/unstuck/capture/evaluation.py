@@ -296,5 +296,6 @@ class EvaluationPasses:
 
 
 def _transformed() -> bool:
-    """Whether the call is part of a trace or of a transform of `torch.func`: its tensors hold no numbers to measure."""
-    return torch._C._get_tracing_state() is not None or torch._C._functorch.maybe_current_level() is not None
+    """Whether the call is part of a trace, an export or a transform: its tensors hold no numbers to measure."""
+    tracing = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0
+    return tracing or torch._C._functorch.maybe_current_level() is not None
