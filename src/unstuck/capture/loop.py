@@ -117,10 +117,10 @@ class TrainingLoop(ABC):
         if self._sampled:
             self.trace.add_step(self._step)
             recorder.loss_scale = self._loss_scale
+            passed = recorder.passed
             if value is not None:
                 note_objective(recorder, objectives[0], value / self._loss_scale)
             recorder.backward_begins(self._step)
-            passed = recorder.passed
             place = recorder.note_backward(None if value is None else value / self._loss_scale)
             if self._stepping is None:
                 recorder.order.backward_begins(self._step, place, passed)
@@ -167,11 +167,11 @@ class TrainingLoop(ABC):
         self._was_sampled = self._sampled
         if self._sampled:
             self._recorder.commit(self._step)
+            if self._stepping is None:
+                self._recorder.order.backward_ended(self._recorder.passed)
             if self._recorder.repairing and self.trace.facts.backward_calls == 1:
                 self._recorder.repair_after_pass(self)
             if gradients is not None or not self._optimizer_loop or (self._stepping and self._backwards == 1):
-            if self._stepping is None:
-                self._recorder.order.backward_ended(self._recorder.passed)
                 parameters.measure_gradients(self._step, scale=self._loss_scale, given=gradients)
         self._loss_scale = 1.0
         if self._optimizer_loop:
