@@ -48,7 +48,19 @@ _DECORATED: CodeType = torch.no_grad()(lambda: None).__code__  # of every functi
 _COMPARISONS = frozenset({"eq", "__eq__"})
 _NOTED = frozenset({"batch_norm"}) | functions.DROPOUT_OPS | functions.ATTENTION_OPS | functions.LOSSES | _COMPARISONS
 
-Place = tuple[CodeType, int]
+Place = tuple[int, int]
+"""Where a region is entered: a code object's identity (its hash is slow) and the instruction."""
+
+
+class Entries:
+    """How often a place was come to, and at which time to look; keeps the code object, so that its identity stands."""
+
+    __slots__ = ("code", "count", "due")
+
+    def __init__(self, code: CodeType, due: float) -> None:
+        self.code = code
+        self.count = 0
+        self.due = due
 
 
 class EvaluationMode(SwitchedMode):
@@ -99,7 +111,7 @@ class EvaluationPasses:
         self._guard = guard
         self._mode = EvaluationMode(functools.partial(guard, self._note))
         self._modules = RunningModules(self._enters)
-        self._places: dict[Place, list[float]] = {}  # how often it was entered, and at which entry to look
+        self._places: dict[Place, Entries] = {}
         self._context: object = None  # of the region that is being looked at
         self._region: Region | None = None
         self._inputs: dict[tuple[int, int], weakref.ref[Tensor]] = {}  # what modules were called on, in this step
@@ -166,16 +178,17 @@ class EvaluationPasses:
         caller = frame.f_back if frame.f_code is _DECORATED else frame
         if caller is None:
             return
-        place = (caller.f_code, caller.f_lasti)
+        code = caller.f_code
+        place = (id(code), caller.f_lasti)
         entry = self._places.get(place)
         if entry is None:
-            entry = self._learn(place, frame)
-        entry[0] += 1
-        if entry[0] >= entry[1] and get_ident() == self._loop._thread:
+            entry = self._learn(place, code, frame)
+        entry.count += 1
+        if entry.count >= entry.due and get_ident() == self._loop._thread:
             self._consider(context, entry)
 
     @uncompiled
-    def _learn(self, place: Place, frame: FrameType) -> list[float]:
+    def _learn(self, place: Place, caller: CodeType, frame: FrameType) -> Entries:
         """Begin to count a place: the user's, or one of torch's, which is never looked at."""
         if len(self._places) >= MAX_PLACES:
             self._places.clear()
@@ -183,11 +196,11 @@ class EvaluationPasses:
         if code is _DECORATED:
             code = getattr(locals_of(frame).get("func"), "__code__", code)
         internal = self._recorder.locator.is_internal(code)
-        entry = self._places[place] = [0.0, math.inf if internal else 1.0]
+        entry = self._places[place] = Entries(caller, math.inf if internal else 1)
         return entry
 
     @uncompiled
-    def _consider(self, context: object, entry: list[float]) -> None:
+    def _consider(self, context: object, entry: Entries) -> None:
         loop = self._loop
         begun = loop.trace.facts.backward_calls and loop._since is not None
         if not begun or self._boundaries.inside or torch.is_grad_enabled():
@@ -198,18 +211,17 @@ class EvaluationPasses:
 
     # -- one region ------------------------------------------------------------------------------------------------
 
-    def _begin(self, context: object, entry: list[float]) -> None:
+    def _begin(self, context: object, entry: Entries) -> None:
         if self._compiler.within or (self._compiler.used and not self._loop._sampled):
             return
-        entered = entry[0]
-        entry[1] = entered + 1 if entered < FIRST_REGIONS else 2 * entered
+        entry.due = entry.count + 1 if entry.count < FIRST_REGIONS else 2 * entry.count
         step = self._loop.steps
         if step != self._inputs_of:
             self._inputs_of = step
             self._inputs.clear()
         self.open = False
         self._context = context
-        self._region = Region(self._recorder, self._modules, step, int(entered))
+        self._region = Region(self._recorder, self._modules, step, entry.count)
         self._mode.active, self._mode.calls = True, 0
         self._modules.install()
         modes.put_below(self._mode)
