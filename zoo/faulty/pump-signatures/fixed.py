@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Recogniser(nn.Module):
-    def __init__(self, width=20, n_blocks=8):
+    def __init__(self, width=16, n_blocks=12):
         super().__init__()
         share = (2 * n_blocks) ** -0.5
         self.stem = nn.Conv1d(n_gauges, width, 1)
