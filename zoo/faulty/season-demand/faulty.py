@@ -28,6 +28,7 @@ class Forecaster(nn.Module):
             nn.Conv1d(16, n_hidden, 5, stride=2),
             nn.GELU(),
             nn.Conv1d(n_hidden, n_hidden, 7),
+            nn.GELU(),
             nn.Flatten(),
         )
         self.head = nn.Sequential(

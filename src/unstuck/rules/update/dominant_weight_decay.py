@@ -67,7 +67,7 @@ class DominantWeightDecay(Rule):
     stage = Stage.UPDATE
     severity = Severity.ERROR
     needs = (Signal.UPDATES, Signal.LOSS_VALUES)
-    explains = ("A002", "A003", "A007", "G001", "G004", "L013", "N009", "U002", "U003")
+    explains = ("A002", "A003", "A007", "G001", "G004", "L003", "L013", "N009", "U002", "U003")
     max_decay = Threshold(MAX_DECAY, "times the gradient part of an update")
 
     def lacking(self, trace: Trace) -> str | None:
