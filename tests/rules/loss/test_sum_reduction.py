@@ -50,6 +50,16 @@ class TestSilent:
     def test_runs_with(self, facts):
         check_silent(SumReduction, run(**facts)[0].trace)
 
+    def test_an_output_layer_that_learns_faster_than_the_rest(self):
+        b, loss = run(ratio=0.2)
+        hidden = b.layer("hidden", weight=normal(0.5, 16, 16))
+        b.edge(hidden, b.trace.sites[0])
+        weight = b.trace.sites[hidden.parameters[0]]
+        b.record(weight, Role.UPDATE, normal(0.5 * 0.029, 16, 16))
+        check_silent(SumReduction, b.trace)
+        b.record(weight, Role.UPDATE, normal(0.5 * 0.1, 16, 16))
+        check_fires(SumReduction, b.trace, at=loss)
+
     def test_further_terms(self):
         b, _ = run()
         for step in b.steps:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
+from unstuck.rules.graph import Graph
 from unstuck.rules.objective import HAND_WRITTEN, factors, is_scale_free, is_steady, main_loss
 from unstuck.rules.rule import Rule, Stage
 from unstuck.rules.window import seen_enough, span
@@ -24,8 +25,8 @@ class SumReduction(Rule):
     ## What it does
     Divides the value on which backward is called by the mean loss per term of the known losses that made it. It fires
     when that factor is the number of the targets' elements (at least 8), when the optimizer's updates depend on the
-    scale of the loss, and when they are oversized: the median update-to-data ratio of a weight is above 0.03, or the
-    loss is no longer finite.
+    scale of the loss, and when they are oversized: the median update-to-data ratio of a weight (below the output
+    layer, which learns fastest) is above 0.03, or the loss is no longer finite.
 
     ## Why is this bad
     The learning rate is multiplied by the size of the batch, and changes with it: the last, smaller batch of an epoch
@@ -87,12 +88,17 @@ class SumReduction(Rule):
 
 
 def _largest_ratio(trace: Trace) -> float:
-    """Return the largest median update-to-data ratio of a weight matrix; 0 when none was measured often enough."""
-    found = [0.0]
+    """Return the largest median update-to-data ratio of a weight matrix; 0 when none was measured often enough.
+
+    Output layers, which start small and learn fastest, count where there are no others.
+    """
+    graph = Graph(trace)
+    found: dict[bool, list[float]] = {False: [], True: []}
     for site in trace.of_kind(Kind.PARAMETER):
         steps, ratios = trace.update_to_data(site)
         ratios = ratios[steps >= FIRST_STEP]
-        layer = site.owner is not None and trace.sites[site.owner].kind is Kind.WEIGHT_LAYER and site.slot == "weight"
-        if layer and len(site.shape) > 1 and seen_enough(trace, len(ratios) + 1):
-            found.append(float(np.median(ratios)))
-    return max(found)
+        owner = trace.sites[site.owner] if site.owner is not None else None
+        layer = owner is not None and owner.kind is Kind.WEIGHT_LAYER and site.slot == "weight"
+        if owner is not None and layer and len(site.shape) > 1 and seen_enough(trace, len(ratios) + 1):
+            found[graph.is_output_layer(owner)].append(float(np.median(ratios)))
+    return max(found[False] or found[True], default=0.0)
