@@ -1,4 +1,4 @@
-"""D004. After https://developers.google.com/machine-learning/guides/rules-of-ml and LeCun et al. 1998, section 4.5."""
+"""D004. After LeCun et al. 1998, section 4.5 (choosing target values), https://doi.org/10.1007/3-540-49430-8_2."""
 
 from __future__ import annotations
 

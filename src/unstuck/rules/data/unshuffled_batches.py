@@ -1,4 +1,4 @@
-"""D007. After https://docs.pytorch.org/docs/stable/data.html (shuffle) and Bengio 2012, section 3.3."""
+"""D007. After https://docs.pytorch.org/docs/stable/data.html (shuffle) and https://arxiv.org/abs/1206.5533."""
 
 from __future__ import annotations
 
