@@ -196,8 +196,8 @@ class TestLateImport:
         assert seen["loaded"][:2] == [False, True]
         assert seen["compiled_at"] == [FIRST_STEPS]
         assert seen["sampled"] == list(range(FIRST_STEPS))
-        assert len(seen["sites"]) == 4
-        assert seen["sites"][1:] == ["parameter", "tanh", "objective"]
+        assert len(seen["sites"]) == 5
+        assert seen["sites"][1:] == ["parameter", "tanh", "objective", "backward"]
         assert seen["steps"] == 16
         assert seen["restored"]
 

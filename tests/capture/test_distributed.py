@@ -179,7 +179,7 @@ class TestTwoProcesses:
 
     def test_each_layer_and_activation_is_seen_once(self, ranks):
         for seen in ranks[1]:
-            assert seen["sites"] == [
+            assert [site for site in seen["sites"] if site[1] not in ("backward", "SGD")] == [
                 ["inner", "linear"],
                 ["norm", "layer_norm"],
                 ["", "tanh"],

@@ -219,9 +219,11 @@ def test_where_nan_is_born():
         ((h + mask).softmax(-1) / torch.zeros(3)).sum().backward()
 
     trace = traced(step)
-    (site,) = trace.of_kind(Kind.OPERATION)
-    assert site.op in ("div", "__truediv__")
-    assert trace.summary(site, Role.OUTPUT).nonfinite > 0
+    born, broke = trace.of_kind(Kind.OPERATION)
+    assert born.op in ("div", "__truediv__")
+    assert trace.summary(born, Role.OUTPUT).nonfinite > 0
+    assert (broke.op, broke.location) == ("div", born.location)
+    assert trace.scalar(broke, "made_nonfinite") > 0
 
 
 def test_names_and_lines():

@@ -88,7 +88,7 @@ def look_after(recorder: Recorder, call: TorchCall, out: Any) -> None:
     handler = AFTER.get(call.op)
     if handler is None or not handler(recorder, call, out):
         after_other(recorder, call, out)
-    for look in looks().get(call.op, ()):
+    for look in looks(recorder.thorough).get(call.op, ()):
         look(recorder, call, out, recorder.made)
 
 

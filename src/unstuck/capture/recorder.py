@@ -25,6 +25,7 @@ from unstuck.stats.table import SummaryTable
 from unstuck.trace import Edge, Kind, Role, Site, Trace
 from unstuck.trace.trace import Key
 
+THOROUGH_SAMPLES = 64  # from which on one in eight is looked at by probes that need some samples, not all
 OFTEN = 16  # calls of a site in one pass, from which on each has numbers of its own
 
 
@@ -72,6 +73,8 @@ class Recorder:
         self.running: Site | None = None  # the site of the activation or loss call that is being made
         self.made: Site | None = None  # the site that stands for the call which was made last, if any does
         self.step = 0
+        self.thorough = True  # whether also the probes that look seldom are shown this step
+        self._begun = 0  # samples so far
         self.in_backward = False
         self.loss_scale = 1.0  # by which AMP has multiplied the loss, and so all gradients of this backward pass
         self.log: list[Site] | None = None  # the sites of a checkpointed function in its first pass
@@ -90,6 +93,8 @@ class Recorder:
 
     def begin(self, step: int) -> None:
         """Start recording the forward pass of a step."""
+        self._begun += 1
+        self.thorough = self._begun <= THOROUGH_SAMPLES or self._begun % 8 == 0
         self.step = step
         self.parameters.used.clear()
         self.new_pass()

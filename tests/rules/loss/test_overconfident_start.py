@@ -82,6 +82,31 @@ class TestFires:
         assert finding.evidence[-1].value == pytest.approx(b.trace.summary(layer, Role.OUTPUT, 0).std)
 
 
+class TestTiedOutput:
+    """A network whose output layer is its embedding starts by repeating its last input, and trains well."""
+
+    def tied(self, value):
+        b = TraceBuilder()
+        table = b.layer("tokens", weight=normal(1.0, 27, 8), op="embedding", kind=Kind.EMBEDDING)
+        head = b.site(Kind.WEIGHT_LAYER, "linear", "head", far=table, parameters=table.parameters)
+        return b, b.loss(value=value, baseline=2.5, after=head)
+
+    def test_is_information_as_long_as_it_is_no_error(self):
+        b, loss = self.tied(2.5 + 1.4)
+        check_fires(OverconfidentStart, b.trace, at=loss, severity=Severity.INFO)
+
+    def test_a_table_that_is_far_too_large_is_an_error_all_the_same(self):
+        b, loss = self.tied(2.5 + 1.6)
+        check_fires(OverconfidentStart, b.trace, at=loss, severity=Severity.ERROR)
+
+    def test_a_table_of_its_own_is_a_warning(self):
+        b = TraceBuilder()
+        table = b.layer("tokens", weight=normal(1.0, 27, 8), op="embedding", kind=Kind.EMBEDDING)
+        head = b.layer("head", weight=normal(1.0, 27, 8), far=table)
+        loss = b.loss(value=2.5 + 1.4, baseline=2.5, after=head)
+        check_fires(OverconfidentStart, b.trace, at=loss, severity=Severity.WARNING)
+
+
 class TestThreshold:
     @pytest.mark.parametrize(
         ("baseline", "allowed"), [(math.log(2), MIN_EXCESS), (10.0, 10.0 * MIN_EXCESS_SHARE), (105.0, 21.0)]

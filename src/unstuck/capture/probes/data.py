@@ -97,4 +97,5 @@ LAYER_OPS = (
     *functions.NORM_OPS,
     *functions.EMBEDDING_OPS,
 )
+SELDOM = True
 LOOKS = dict.fromkeys(LAYER_OPS, note_data)

@@ -171,6 +171,7 @@ REPLACING = (
     "index_copy",
     "scatter",
 )
+SELDOM = True
 LOOKS = (
     dict.fromkeys(LAYER_OPS, remember)
     | dict.fromkeys(functions.LOSSES, compare)

@@ -161,6 +161,7 @@ def _write(recorder: Recorder, site: Site, numbers: dict[str, float]) -> None:
     recorder.later(write, site)
 
 
+SELDOM = True
 LOOKS = {
     "batch_norm": note_batch_norm,
     **dict.fromkeys(("layer_norm", "rms_norm", "group_norm", "instance_norm"), note_group_norm),

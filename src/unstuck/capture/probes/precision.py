@@ -27,4 +27,5 @@ def note_precision(recorder: Recorder, _call: TorchCall, out: Any, site: Site | 
         recorder.later(write, site)
 
 
+SELDOM = True
 LOOKS = dict.fromkeys((*functions.WEIGHT_OPS, *functions.MATMUL_OPS, "einsum"), note_precision)

@@ -73,6 +73,7 @@ def _write(
     recorder.later(write, site)
 
 
+SELDOM = True
 LOOKS = (
     dict.fromkeys(functions.LOSSES, note_compared)
     | dict.fromkeys(functions.SOFTMAX_OPS, note_softmax)

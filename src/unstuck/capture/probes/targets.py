@@ -88,4 +88,5 @@ def _label_counts(call: TorchCall, predictions: Tensor, target: Tensor) -> dict[
     }
 
 
+SELDOM = True
 LOOKS = dict.fromkeys(functions.LOSSES, note_predictions_and_targets)
