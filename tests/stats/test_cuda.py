@@ -23,15 +23,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unstuck.stats import cuda, reference
+from unstuck.stats import cuda
 from unstuck.stats.summary import EDGES, TensorSummary
+
+from .compare import DTYPES, check, normal
 
 pytestmark = pytest.mark.skipif(not cuda.available(), reason="needs triton")
 TRITON = tuple(int(n) for n in version("triton").split(".")[:2]) if cuda.available() else (0, 0)
 interpreted = pytest.mark.skipif(TRITON < (3, 7), reason="Triton's interpreter works with numpy 2.4 from 3.7 on")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA sees")
-
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
 def interpret(flag: str) -> None:
@@ -103,28 +103,6 @@ def summarise(request: pytest.FixtureRequest) -> Interpreter:
     return Gpu() if request.param == "gpu" else Interpreter(request.getfixturevalue("interpreter"))
 
 
-def check_equal(found: TensorSummary, x: Tensor, **options: Any) -> TensorSummary:
-    true = reference.summarise(x, **options)
-    for field in ("count", "nonfinite", "zeros", "outside", "minimum", "maximum"):
-        assert getattr(found, field) == getattr(true, field), field
-    assert np.array_equal(found.histogram, true.histogram)
-    slack = min(1e-9 * math.sqrt(true.squares * max(true.count, 1)), 1e300)
-    assert found.total == pytest.approx(true.total, rel=1e-9, abs=slack, nan_ok=True)
-    assert found.squares == pytest.approx(true.squares, rel=1e-9)
-    assert (found.units is None) == (true.units is None)
-    if found.units is not None and true.units is not None:
-        assert found.units.count == true.units.count
-        for field in ("zeros", "outside", "nonfinite", "minimum", "maximum"):
-            assert np.array_equal(getattr(found.units, field), getattr(true.units, field)), field
-        assert np.allclose(found.units.total, true.units.total, rtol=1e-9, atol=slack, equal_nan=True)
-        assert np.allclose(found.units.squares, true.units.squares, rtol=1e-9)
-    return found
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
 LAYOUTS = {
     "features last": (normal(32, 100), -1),
     "many features last": (normal(9, 700), -1),
@@ -152,19 +130,19 @@ def test_layouts(summarise, layout, dtype):
     x, unit_dim = LAYOUTS[layout]
     x = x.to(dtype)
     for options in ({}, {"unit_dim": unit_dim, "interval": (-0.97, 0.3)}):
-        check_equal(summarise(x, **options), x, **options)
+        check(summarise(x, **options), x, **options)
 
 
 @pytest.mark.parametrize("layout", ["features last", "channels first", "units first", "a row"])
 def test_offsets_of_64_bits(summarise, layout):
     x, unit_dim = LAYOUTS[layout]
-    check_equal(summarise(x, {"WIDE_FROM": 0}, unit_dim=unit_dim), x, unit_dim=unit_dim)
+    check(summarise(x, {"WIDE_FROM": 0}, unit_dim=unit_dim), x, unit_dim=unit_dim)
 
 
 def test_a_program_for_every_tile_or_one_for_all(summarise):
     x = normal(1_001, 41)
     for programs in (1, 1_000):
-        check_equal(summarise(x, {"PROGRAMS_PER_MULTIPROCESSOR": programs}, unit_dim=1), x, unit_dim=1)
+        check(summarise(x, {"PROGRAMS_PER_MULTIPROCESSOR": programs}, unit_dim=1), x, unit_dim=1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -183,14 +161,14 @@ def test_odd_values(summarise, dtype):
         info.min,
     ]
     x = torch.tensor(odd * 3, dtype=dtype).reshape(3, 10)
-    check_equal(summarise(x, unit_dim=1, interval=(-1.0, 1.0)), x, unit_dim=1, interval=(-1.0, 1.0))
-    check_equal(summarise(x, unit_dim=0), x, unit_dim=0)
+    check(summarise(x, unit_dim=1, interval=(-1.0, 1.0)), x, unit_dim=1, interval=(-1.0, 1.0))
+    check(summarise(x, unit_dim=0), x, unit_dim=0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0], ids=str)
 def test_values_that_are_in_no_bin(summarise, value):
     x = torch.full((40, 3), value)
-    found = check_equal(summarise(x, unit_dim=1), x, unit_dim=1)
+    found = check(summarise(x, unit_dim=1), x, unit_dim=1)
     assert (found.histogram.sum(), found.minimum) == (0, math.inf if found.finite == 0 else 0.0)
 
 
@@ -199,13 +177,13 @@ def test_every_edge_of_the_histogram_and_its_neighbours(summarise, dtype):
     x = torch.from_numpy(EDGES).to(dtype)
     around = torch.stack([x, torch.nextafter(x, torch.zeros_like(x)), torch.nextafter(x, x * 2)])
     for part in (torch.cat([around, -around]), around[0, :1], around[0, -1:], around[2] * 2.0**60):
-        check_equal(summarise(part), part)
+        check(summarise(part), part)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_every_16_bit_pattern(summarise, dtype):
     x = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(dtype).reshape(256, 256)
-    check_equal(summarise(x, unit_dim=1, interval=(-0.1, 0.1)), x, unit_dim=1, interval=(-0.1, 0.1))
+    check(summarise(x, unit_dim=1, interval=(-0.1, 0.1)), x, unit_dim=1, interval=(-0.1, 0.1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -216,7 +194,7 @@ def test_the_ends_of_an_interval_are_compared_exactly(summarise, dtype, interval
     ends = torch.tensor([*interval, 0.0]).nan_to_num().to(dtype)
     ends = ends[ends.isfinite()]
     x = torch.cat([ends, torch.nextafter(ends, ends + 1), torch.nextafter(ends, ends - 1)])
-    check_equal(summarise(x, interval=interval), x, interval=interval)
+    check(summarise(x, interval=interval), x, interval=interval)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -233,7 +211,7 @@ def test_any_shape_order_and_scale(summarise, shape, dtype, random, data):
     x = torch.tensor([random.choice((-1, 1)) * 2**e for e in exponents], dtype=torch.float64).to(dtype)
     x = x.reshape(shape).permute(order)
     options = {"unit_dim": unit_dim, "interval": (-1.0, 2.0)}
-    check_equal(summarise(x, **options), x, **options)
+    check(summarise(x, **options), x, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -248,7 +226,7 @@ def test_mean_and_std_when_the_mean_is_a_thousand_times_the_std(summarise, dtype
 def test_many_are_collected_together_and_in_order(summarise):
     tensors = [normal(3, 5), torch.zeros(0, 5), normal(40, 5).bfloat16(), normal(2, 5).double()]
     for x, found in zip(tensors, summarise.all(tensors, unit_dim=1), strict=True):
-        check_equal(found, x, unit_dim=1)
+        check(found, x, unit_dim=1)
     assert summarise.all([]) == []
 
 
@@ -314,7 +292,7 @@ class TestNothingWaits:
             pending = [cuda.summarise_async(v, unit_dim=1, interval=(-1.0, 1.0)) for v in (x, x.t(), x[:, ::2])]
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        check_equal(cuda.collect(pending)[0], x, unit_dim=1, interval=(-1.0, 1.0))
+        check(cuda.collect(pending)[0], x, unit_dim=1, interval=(-1.0, 1.0))
 
     def test_launching_returns_while_the_device_is_busy(self):
         x, done = normal(2_000, 30).cuda(), torch.cuda.Event()
@@ -328,7 +306,7 @@ class TestNothingWaits:
         before = x.clone()
         pending = cuda.summarise_async(x, unit_dim=1)
         x.zero_()
-        check_equal(cuda.collect([pending])[0], before, unit_dim=1)
+        check(cuda.collect([pending])[0], before, unit_dim=1)
 
     def test_handles_of_several_streams(self):
         tensors, pending = [normal(2_000, k).cuda() for k in (30, 31, 32)], []
@@ -338,4 +316,4 @@ class TestNothingWaits:
                 torch.cuda._sleep(20_000_000)
                 pending.append(cuda.summarise_async(x, unit_dim=1))
         for x, found in zip(tensors, cuda.collect(pending), strict=True):
-            check_equal(found, x, unit_dim=1)
+            check(found, x, unit_dim=1)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstuck.stats import queue, reference
+from unstuck.stats import cpu, queue, reference
 from unstuck.stats.cpu import Jobs
 from unstuck.stats.queue import ARENA, SMALL, SummaryQueue
 
@@ -86,6 +86,17 @@ class TestAdd:
         assert len(waiting) == len(tensors)
         for x, found in zip(tensors, taken(waiting, *tickets), strict=True):
             check(found, x, unit_dim=0, interval=INTERVAL)
+
+    def test_all_small_ones_of_a_type_are_summarised_by_one_call(self, monkeypatch):
+        calls, whole = [], cpu._Pass.run
+        monkeypatch.setattr(cpu._Pass, "run", lambda made: (calls.append(len(made.with_units)), whole(made))[1])
+        waiting = SummaryQueue()
+        tickets = [waiting.add(normal(SMALL // 4 - 1, seed=k), unit_dim=0) for k in range(30)]
+        assert calls == []
+        waiting.take(tickets)
+        assert calls == [30]
+        waiting.add(normal(SMALL // 4))  # the first that is not small
+        assert calls == [30, 1]
 
     @pytest.mark.parametrize("x", [torch.ones(3, device="meta"), torch.eye(3).to_sparse()])
     def test_what_has_no_elements_in_memory_has_no_summary(self, x):

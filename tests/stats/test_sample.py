@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unstuck.stats import queue
 from unstuck.stats.queue import MAX_SAMPLE, Sample, SummaryQueue
+from unstuck.stats.reference import identical_units
 
 from .compare import DTYPES, check, gapped, normal
 
@@ -107,6 +108,39 @@ def test_many_of_all_sorts_each_with_its_own():
     assert rows.pop(3) == -1
     for row, new, was in zip(rows, tensors[:3] + tensors[4:], old[:3] + old[4:], strict=True):
         check(table.summary(row), expected(new, was))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+@pytest.mark.parametrize("kind", ["sparse", "compressed", "nested"])
+class TestWithoutElementsInMemory:
+    """A parameter may be one; it has no summary, and does not keep the others from theirs."""
+
+    @pytest.fixture
+    def odd(self, kind):
+        if kind == "nested":
+            return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+        x = torch.eye(3)
+        return x.to_sparse() if kind == "sparse" else x.to_sparse_csr()
+
+    def test_no_difference(self, odd):
+        plain = torch.zeros(4)
+        before = [Sample(odd), Sample(plain)]
+        plain += 2.0
+        waiting = SummaryQueue()
+        table, rows = waiting.take(waiting.differences([(odd, before[0]), (plain, before[1])]))
+        assert rows[0] == -1
+        assert table.summary(rows[1]).mean == 2.0
+
+    def test_nor_between_it_and_another(self, odd):
+        nothing = torch.zeros(0)
+        assert difference(nothing, Sample(odd)) is None
+        assert difference(odd, Sample(nothing)) is None
+
+    def test_it_may_have_changed(self, odd):
+        assert Sample(odd).differs(odd)
+
+    def test_no_units_of_it_are_known_to_be_alike(self, odd):
+        assert identical_units(odd, 0) == 0
 
 
 def test_none_at_all():

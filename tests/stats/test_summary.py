@@ -184,6 +184,13 @@ class TestStatistics:
         assert merged.mean == pytest.approx(float(exact.mean()), rel=1e-9)
         assert merged.std == pytest.approx(float(exact.std()), rel=1e-6)
 
+    @pytest.mark.parametrize("value", [1e200, -1e308])
+    def test_squares_beyond_float64_are_no_error(self, value):
+        s = summarise(torch.full((3, 1), value, dtype=torch.float64), unit_dim=1)
+        assert (s.rms, s.norm) == (math.inf, math.inf)
+        assert math.isnan(s.std)
+        assert np.isnan(s.units.variance).all()
+
     def test_equal_values_have_no_spread(self):
         assert summarise(torch.full((1000,), 0.1)).std == pytest.approx(0, abs=1e-8)
 

@@ -121,6 +121,12 @@ class TestRoundTrip:
         table.summary(0).histogram[:] = 7
         assert table.summary(0).histogram.sum() == 2
 
+    def test_a_summary_keeps_no_memory_of_the_table(self):
+        table = SummaryTable.of([reference.summarise(normal(6, 3), unit_dim=1)])
+        kept = [a for a in vars(table.summary(0).units).values() if isinstance(a, np.ndarray)]
+        assert len(kept) == 7
+        assert not any(np.shares_memory(a, column) for a in kept for column in columns(table))
+
 
 class TestNothing:
     def test_no_rows(self):

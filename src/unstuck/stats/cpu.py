@@ -58,12 +58,17 @@ def summarise(x: Tensor, *, unit_dim: int | None = None, interval: Interval = No
 
     Raises KeyError for another dtype.
     """
+    return tabulate(x, unit_dim, interval).summary(0)
+
+
+def tabulate(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
+    """Summarise a tensor as `summarise` does, as a table of one row."""
     jobs = Jobs(x.dtype)
     address, shape, keep = layout_of(x, unit_dim)
     jobs.add(address, shape, interval, with_units=unit_dim is not None and x.dim() > 0)
     table = jobs.summaries()
     del keep
-    return table.summary(0)
+    return table
 
 
 def layout_of(x: Tensor, unit_dim: int | None) -> tuple[int, Shape, Tensor]:
@@ -111,7 +116,7 @@ class Jobs:
         """
         outer, units, inner = shape
         self._rows.extend((address, outer, units, inner, stride, minus, 0))
-        self._limits.extend(EVERYWHERE if interval is None else _limits_in(self.kind, interval))
+        self._limits.extend(limits_in(self.kind.compute, interval))
         self._with_units.append(with_units)
         self._elements += outer * units * inner
         return len(self._with_units) - 1
@@ -125,7 +130,7 @@ class Jobs:
             return False
         begin = job * columns.COLUMNS
         self._rows[begin + columns.OUTER : begin + columns.INNER + 1] = array("q", shape)
-        self._limits[2 * job : 2 * job + 2] = array("d", _limits_in(self.kind, interval))
+        self._limits[2 * job : 2 * job + 2] = array("d", limits_in(self.kind.compute, interval))
         self._with_units[job] = with_units
         return True
 
@@ -154,14 +159,13 @@ class Jobs:
 
 @cache
 @np.errstate(over="ignore")  # limits beyond the type's range
-def _limits_in(kind: _Kind, interval: Interval) -> tuple[float, float]:
-    """Return the least number of the computing type not below the lower limit, the greatest not above the upper one.
+def limits_in(compute: Any, interval: Interval) -> tuple[float, float]:
+    """Return the least number of a numpy type not below the lower limit, and the greatest not above the upper one.
 
     Numbers of that type are outside the one pair exactly when they are outside the other.
     """
     if interval is None:
         return EVERYWHERE
-    compute = kind.compute
     lower, upper = compute(interval[0]), compute(interval[1])
     if float(lower) < interval[0]:
         lower = np.nextafter(lower, compute(np.inf))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from unstuck.stats.cpu import limits_in
 from unstuck.stats.layout import Shape, laid_out
 from unstuck.stats.summary import BINS, TensorSummary, UnitSummary
 
@@ -110,15 +111,9 @@ def _programs(device: torch.device) -> int:
 @lru_cache(maxsize=1024)
 def _limit_bits(interval: tuple[float, float], double: bool) -> tuple[int, int]:
     """Return the bits of the ends of an interval; in float32, of the outermost numbers that lie inside it."""
-    if double:
-        return int(np.float64(interval[0]).view(np.int64)), int(np.float64(interval[1]).view(np.int64))
-    with np.errstate(over="ignore"):
-        lower, upper = np.float32(interval[0]), np.float32(interval[1])
-    if float(lower) < interval[0]:
-        lower = np.nextafter(lower, np.float32(np.inf))
-    if float(upper) > interval[1]:
-        upper = np.nextafter(upper, np.float32(-np.inf))
-    return int(lower.view(np.int32)), int(upper.view(np.int32))
+    floats, bits = (np.float64, np.int64) if double else (np.float32, np.int32)
+    lower, upper = np.array(limits_in(floats, interval), dtype=floats).view(bits).tolist()
+    return lower, upper
 
 
 def _launch(flat: Tensor, shape: Shape, packed: Tensor, interval: tuple[float, float]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.stats import cpu, cuda, reference
-from unstuck.stats.cpu import Interval, Jobs, layout_of
+from unstuck.stats.cpu import Interval, Jobs, layout_of, tabulate
 from unstuck.stats.cuda import Pending
 from unstuck.stats.layout import Shape
 from unstuck.stats.table import SummaryTable
@@ -32,15 +32,24 @@ class Sample:
     """At most 2^20 elements of a tensor, evenly spread and copied: what its update is measured by.
 
     `values` has shape (elements,) and the tensor's dtype and device; `stride` tells that every how many-th element in
-    memory is among them, and is None when the tensor cannot be read as it lies in memory.
+    memory is among them, and is None when the tensor cannot be read as it lies in memory. A sparse or nested tensor has
+    no such elements: `values` is empty and `exists` False.
     """
 
-    __slots__ = ("stride", "values")
+    __slots__ = ("exists", "stride", "values")
+
+    exists: bool
+    stride: int | None
+    values: Tensor
 
     def __init__(self, x: Tensor) -> None:
+        self.exists = reference.has_elements(x)
+        if not self.exists:
+            self.values, self.stride = torch.empty(0, dtype=x.dtype, device=x.device), None
+            return
         if x.is_contiguous() and x.numel() <= MAX_SAMPLE:
-            self.values: Tensor = x.detach().clone().view(-1)
-            self.stride: int | None = 1
+            self.values = x.detach().clone().view(-1)
+            self.stride = 1
             return
         step = -(-x.numel() // MAX_SAMPLE) or 1
         self.values = x.detach().reshape(-1)[::step].clone()
@@ -54,8 +63,9 @@ class Sample:
         return x.is_contiguous() and not x.is_neg() and -(-x.numel() // stride) == old.numel()
 
     def differs(self, x: Tensor) -> bool:
-        """Tell whether the tensor has changed since."""
-        return not torch.equal(Sample(x).values, self.values)
+        """Tell whether the tensor has changed since; one without elements in memory is taken to have."""
+        now = Sample(x)
+        return not (now.exists and self.exists and torch.equal(now.values, self.values))
 
 
 class SummaryQueue:
@@ -89,7 +99,7 @@ class SummaryQueue:
             self.waiting = ticket, x, x._version
             self._place(None, 0)
         else:
-            self._place(_at_once(x, unit_dim, interval), 0)
+            self._place(tabulate(x, unit_dim, interval), 0)
         return ticket
 
     def _place(self, source: Any, number: int) -> None:
@@ -122,7 +132,7 @@ class SummaryQueue:
         """Take what was added to tensors since a sample was taken of each; they stay as they are until `take`.
 
         On the CPU it is computed while it is summarised; elsewhere for all tensors of a kind together. What has another
-        number of elements by now, or is on another device, has no summary.
+        number of elements by now, none in memory, or is on another device, has no summary.
         """
         tickets: list[int] = []
         places: list[int] = []
@@ -136,10 +146,11 @@ class SummaryQueue:
                 self._enter(x.dtype, x.data_ptr(), shape, stride=before.stride, minus=minus)
             else:
                 self._place(None, 0)
-                now = Sample(x).values
-                if now.shape == values.shape and now.device == values.device:
+                now = Sample(x)
+                comparable = now.exists and before.exists and now.values.shape == values.shape
+                if comparable and now.values.device == values.device:
                     places.append(len(tickets))
-                    new.append(_wide(now))
+                    new.append(_wide(now.values))
                     old.append(_wide(values))
             tickets.append(len(self) - 1)
         for place, added in zip(places, torch._foreach_sub(new, old) if new else (), strict=True):
@@ -170,7 +181,7 @@ class SummaryQueue:
         """
         if self.waiting is not None and self.waiting[0] == ticket:
             self.waiting = None
-            self._sources[ticket] = _at_once(x, unit_dim, interval)
+            self._sources[ticket] = tabulate(x, unit_dim, interval)
             return True
         jobs = self._sources[ticket]
         if not isinstance(jobs, Jobs):
@@ -187,7 +198,7 @@ class SummaryQueue:
             ticket, x, version = self.waiting
             self.waiting = None
             if x._version == version:
-                self._sources[ticket] = _at_once(x, None, None)
+                self._sources[ticket] = tabulate(x, None, None)
 
     def take(self, tickets: Sequence[int]) -> tuple[SummaryTable, list[int]]:
         """Return a table and, of each of these tickets, its row there (-1 where it has no summary); forget all."""
@@ -241,15 +252,6 @@ def _plain(x: Tensor) -> bool:
 def _wide(x: Tensor) -> Tensor:
     """Return a tensor as float32 at least, the type that the compiled pass computes in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _at_once(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable:
-    jobs = Jobs(x.dtype)
-    address, shape, keep = layout_of(x, unit_dim)
-    jobs.add(address, shape, interval, with_units=unit_dim is not None and x.dim() > 0)
-    table = jobs.summaries()
-    del keep
-    return table
 
 
 def _elsewhere(x: Tensor, unit_dim: int | None, interval: Interval) -> SummaryTable | Pending | None:

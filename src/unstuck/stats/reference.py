@@ -78,8 +78,18 @@ def _histogram(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]
     return _int(torch.bincount(bins, minlength=2 * BINS)).reshape(2, BINS)
 
 
+def has_elements(x: Tensor) -> bool:
+    """Tell whether a tensor is an array of elements, as a sparse or nested one is not."""
+    return x.layout is torch.strided and not x.is_nested
+
+
 def identical_units(x: Tensor, unit_dim: int) -> int:
-    """Return how many units (slices along `unit_dim`) are element for element equal to another unit."""
+    """Return how many units (slices along `unit_dim`) are element for element equal to another unit.
+
+    None of a sparse or nested tensor are: that cannot be told.
+    """
+    if not has_elements(x):
+        return 0
     rows = x.detach().movedim(unit_dim, 0)
     rows = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
     if rows.shape[0] < 2 or rows.shape[1] == 0:

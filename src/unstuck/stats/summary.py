@@ -65,7 +65,7 @@ class UnitSummary:
     def variance(self) -> FloatArray:
         """Population variance over the finite elements of each unit, shape (units,); NaN where there are none."""
         n = self.count - self.nonfinite
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             variance: FloatArray = np.maximum(self.squares / n - (self.total / n) ** 2, 0.0)
         return variance
 
@@ -150,7 +150,8 @@ class TensorSummary:
         """Population standard deviation of the finite elements; NaN when there are none."""
         if not self.finite:
             return math.nan
-        return math.sqrt(max(self.squares / self.finite - self.mean**2, 0.0))
+        mean = self.mean
+        return math.sqrt(max(self.squares / self.finite - mean * mean, 0.0))  # where it overflows, `mean**2` raises
 
     @property
     def rms(self) -> float:

@@ -63,7 +63,7 @@ class SummaryTable:
     def _units(self, row: int) -> UnitSummary:
         own = slice(self.unit_starts[row], self.unit_starts[row + 1])
         each = int(self.counts[row, 0]) // max(1, int(own.stop - own.start))
-        sums, ends = self.unit_sums[:, own], self.unit_ends[:, own].astype(np.float64)
+        sums, ends = self.unit_sums[:, own].copy(), self.unit_ends[:, own].astype(np.float64)  # keep no table alive
         zeros, outside, nonfinite = self.unit_counts[:, own].astype(np.int64)
         return UnitSummary(each, sums[0], sums[1], ends[0], ends[1], zeros, outside, nonfinite)
 
