@@ -1,9 +1,9 @@
 """The fused summary beside `x.sum()` and beside the usual torch calls: `python -m benchmarks.kernel [--threads N]`.
 
-A tensor of (rows, 256) is summarised per unit, with a responsive interval and the histogram. The usual calls give most
-of the same: mean, std, min and max of each unit, its fraction outside the interval, and `torch.histc` of the whole.
-All three are called in turn, round after round; the table has each one's best time of all rounds, since whatever else
-runs on the machine can only add to it.
+A tensor of (rows, 256) is summarised with its histogram: as a whole, and by unit with a responsive interval. The usual
+calls give most of the latter: mean, std, min and max of each unit, how many elements are outside the interval or zero,
+whether all are finite, and `torch.histc` of the whole. All are called in turn, round after round; the table has each
+one's best time of all rounds, since whatever else runs on the machine can only add to it. A MB is 2^20 bytes.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def row(megabytes: float, dtype: torch.dtype) -> str:
     """Measure one size and dtype."""
     rows = max(1, int(megabytes * 2**20) // (UNITS * dtype.itemsize))
     x = torch.randn(rows, UNITS).to(dtype)
-    plain = cpu.summarise(x)
-    assert plain.count == x.numel()
+    assert cpu.summarise(x).count == x.numel()
     total, whole, ours, usual = best_times(
         [
             x.sum,

@@ -35,7 +35,6 @@ PARTS: dict[str, Callable[[], list[tuple[object, str, Callable[..., object]]]]] 
     "wrappers and hooks alone": lambda: [(Session, name, yes) for name in EVENTS],
 }
 
-
 Steps = Callable[[int], float]
 Loss = Callable[[], torch.Tensor]
 

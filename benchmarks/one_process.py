@@ -60,7 +60,7 @@ def measure(workload: Workload, tool: Tool, seconds: float) -> Measured:
                 training.step(observer)
             warm = time.perf_counter()
             timed, limit = 0, warm + (LONGEST if tool.all_steps else seconds)
-            while timed < workload.steps - workload.warm_up and (now := time.perf_counter()) < limit:
+            while timed < workload.steps - workload.warm_up and time.perf_counter() < limit:
                 training.step(observer)
                 timed += 1
             now = time.perf_counter()
