@@ -43,7 +43,7 @@ def page(rule: type[Rule]) -> str:
 
 def table(link: str) -> str:
     """Return the table of all rules; `link` is the path of their pages."""
-    rows = ["| code | name | |", "|---|---|---|"]
+    rows = ["| code | name | what it finds |", "|---|---|---|"]
     for code, rule in all_rules().items():
         rows.append(f"| [{code}]({link}{code}.md) | {rule.name} | {rule.sections()[''].rstrip('.')} |")
     return "\n".join(rows)
