@@ -21,11 +21,19 @@ def copy(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/rules/index.md", "docs/rules/L001.md"])
-def test_a_changed_file_is_named_and_written_anew(copy, name, capsys):
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("README.md", "| overconfident-start |"),
+        ("docs/rules/index.md", "[L001 overconfident-start]"),
+        ("docs/rules/L001.md", "# L001 overconfident-start"),
+    ],
+)
+def test_a_changed_file_is_named_and_written_anew(copy, name, part, capsys):
     file = copy / name
     good = file.read_text()
-    file.write_text(good.replace("overconfident-start", "overconfident"))
+    assert part in good
+    file.write_text(good.replace(part, "spoilt"))
     assert docs.main(["--check"]) == 1
     assert capsys.readouterr().out == f"{name}\n"
     assert file.read_text() != good
