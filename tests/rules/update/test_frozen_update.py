@@ -39,6 +39,9 @@ class TestSilent:
     def test_a_warm_up_from_zero(self):
         check_silent(FrozenUpdate, network(lambda step: SOME * (step > 0))[0].trace)
 
+    def test_the_first_update_of_a_warm_up_from_zero_tells_nothing(self):
+        check_silent(FrozenUpdate, network(steps=range(1))[0].trace)
+
     def test_no_gradient(self):
         check_silent(FrozenUpdate, network(gradient=0.0)[0].trace)
 

@@ -122,7 +122,7 @@ def _usual_gradients(trace: Trace, known: dict[int, Site], gradients: dict[int, 
 
 
 def _never_changes(trace: Trace, parameter: Site) -> bool:
-    """Tell whether enough updates were sampled and each left every element as it was."""
+    """Tell whether enough updates were sampled, not the first alone, and each left every element as it was."""
     steps, zeros = trace.series(parameter, Role.UPDATE, "zeros")
     counts = trace.series(parameter, Role.UPDATE, "count")[1]
-    return bool(len(steps) and seen_enough(trace, len(steps)) and (zeros == counts).all())
+    return bool(len(steps) > 1 and seen_enough(trace, len(steps)) and (zeros == counts).all())
