@@ -47,7 +47,7 @@ CHUNK = 2048  # elements looked at together: 8 KiB of float32, a sixth of a usua
 SIDE = 2048  # counters of one sign: 8 bits of exponent, 3 of mantissa
 COPIES = 2  # of the counters, so that equal neighbours do not wait for one another
 LOWEST = (127 - OCTAVES) * BINS_PER_OCTAVE  # the counter of the histogram's first bin above its underflow bin
-INFINITE = 255 * BINS_PER_OCTAVE  # from here on: infinities and NaN
+INFINITE = 255 * BINS_PER_OCTAVE  # from here on: infinities and NaN, which nobody reads off the counters
 
 _jit = numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 _I0, _I1, _MAGNITUDE64 = np.int32(0), np.int32(1), np.int64(0x7FFFFFFFFFFFFFFF)
@@ -384,7 +384,7 @@ def _take_bins(counters: Array, row: int, top: int, tiny: int, at: int, bins: Ar
             counters[1, place] = 0
     if base + top >= end:
         above = counters[0, end : base + INFINITE].sum() + counters[1, end : base + INFINITE].sum()
-        counters[:, end : base + SIDE] = 0
+        counters[:, end : base + INFINITE] = 0
         if above:
             bins[at], filled[at] = row * BINS + BINS - 1, above
             at += 1
@@ -421,12 +421,11 @@ def _summarise_row(like: Array, row: Array, limits: Array, scratch: Any, results
     numbers[TOTAL], numbers[SQUARES] = totals.sum(), squares.sum()
     numbers[MINIMUM], numbers[MAXIMUM] = low, high
     counts[COUNT], counts[NONFINITE], counts[ZEROS], counts[OUTSIDE] = n, nonfinite, zero, outsides.sum()
-    infinite = INFINITE if nonfinite else 0
-    if low < 0 or negative_zeros or nonfinite:
-        top = max(infinite, _place_of(lows.dtype.type(min(low, 0.0)), scratch))
+    if low < 0 or negative_zeros:
+        top = _place_of(lows.dtype.type(min(low, 0.0)), scratch)
         to = _take_bins(scratch[4], 0, top, negative_zeros, to, bins, filled)
-    if high >= 0 or nonfinite:
-        top = max(infinite, _place_of(lows.dtype.type(max(high, 0.0)), scratch))
+    if high >= 0:
+        top = _place_of(lows.dtype.type(high), scratch)
         to = _take_bins(scratch[4], 1, top, zero - negative_zeros, to, bins, filled)
     return to
 
