@@ -9,9 +9,9 @@ median over the rounds (least … most).
 
 Time is that of a step after the warm-up, during `--seconds` or the workload's steps, whichever end first; the bare loop
 and unstuck's built-in schedule, which samples ever more sparsely, always make all the steps. Of that schedule a second
-row has the whole run: the start of the tool and the densely sampled first steps are in it. A workload of few steps shows
-what the steps cost that this schedule always samples (14 of the transformer's 90 timed ones); its budget is kept in
-longer runs.
+row has the whole run: the start of the tool and the densely sampled first steps are in it. A workload of few steps
+shows what the steps cost that this schedule always samples (14 of the transformer's 90 timed ones); its budget is kept
+in longer runs.
 
 Memory is the peak of the resident memory of the training process beyond what it holds before the model is built, less
 the same of one weight trained under the same tool: code that is loaded on first use is not the step's. That code, the
