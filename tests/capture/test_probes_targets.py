@@ -109,6 +109,15 @@ class TestCounts:
     def test_weights_change_nothing(self, weight):
         trace, site = loss_of(lambda: F.cross_entropy(X @ W, Y, weight=weight).backward())
         assert counts(trace, site)[0] == [Y.tolist().count(k) for k in range(3)]
+        assert trace.scalar(site, "weighted") == float(weight is not None)
+
+    def test_a_weight_for_the_positive_class(self):
+        yes = (Y > 0).float()
+        for weight, weighted in ((None, 0.0), (torch.tensor(3.0), 1.0)):
+            trace, site = loss_of(
+                lambda w=weight: F.binary_cross_entropy_with_logits((X @ W)[:, 0], yes, pos_weight=w).backward()
+            )
+            assert trace.scalar(site, "weighted") == weighted
 
     @pytest.mark.parametrize("ignored", [-100, -1, 0])
     def test_ignored_labels_and_the_predictions_for_them_are_left_out(self, ignored):

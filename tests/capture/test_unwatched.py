@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from unstuck.capture.loop import TrainingLoop
 from unstuck.capture.schedule import FIRST_STEPS, Schedule
 from unstuck.capture.session import Session, StopTraining
+from unstuck.stats import cpu, passes
 
 NEVER = 10**6
 STEPS = 40
@@ -307,6 +309,25 @@ class TestTime:
         assert 0.2 <= session.trace.facts.watching.loading_seconds < 2.0
         assert session.trace.facts.watching.seconds < 0.2
 
+    def test_so_is_what_another_dtype_takes_later(self, monkeypatch):
+        summarise = passes.summarise_table
+        slept = []
+
+        def table(like, *rest):
+            if like.dtype == np.uint16 and not slept:
+                slept.append(time.sleep(0.3))  # as long as numba may take to compile it
+            return summarise(like, *rest)
+
+        monkeypatch.setattr(passes, "summarise_table", table)
+        monkeypatch.setattr(cpu, "_used", set())
+        x = torch.ones(2, 4, dtype=torch.bfloat16)
+        half = torch.ones(4, 3, dtype=torch.bfloat16, requires_grad=True)
+        session = watched(by_hand, 3, lambda w, _: (w * (x @ half).mean().float()).sum())
+        assert slept
+        assert session.loading_seconds >= 0.3
+        assert session.seconds < 0.3
+        assert session.trace.facts.watching.seconds < 0.3
+
     def test_what_cannot_be_loaded_ends_the_watching(self, monkeypatch, capsys):
         def fails():
             raise ImportError("no kernels")
@@ -341,7 +362,7 @@ class TestTime:
         assert watching.steps in (STEPS, STEPS + 1)
 
     def test_the_budget_holds_in_earnest(self):
-        """Two thousand steps of 2 ms at 30 %: measured here by a clock of its own."""
+        """A thousand steps of 2 ms at 30 %, by the ledger's own account; far from the limit on any machine."""
         model = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         x = torch.ones(4, 8)

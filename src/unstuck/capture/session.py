@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from unstuck import stats
 from unstuck.capture import modes
 from unstuck.capture.boundaries import Boundaries
 from unstuck.capture.clipping import ClippingPatches
@@ -24,6 +25,7 @@ from unstuck.capture.intervention import Intervention
 from unstuck.capture.loaders import Loaders
 from unstuck.capture.loop import StopTraining
 from unstuck.capture.modules import ModuleTracker
+from unstuck.capture.probes import looks
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.sampled import SampledPatches
 from unstuck.capture.schedule import Schedule
@@ -62,6 +64,7 @@ class Session(UnwatchedSteps):
         self.max_steps = max_steps
         self.seconds = 0.0
         self.loading_seconds = 0.0
+        self._loaded_seconds = 0.0  # of them, those that `stats` tells of and are entered
         self._guarded_since: float | None = None  # when the code of ours that is running was begun
         self._modules = ModuleTracker(self._guard)
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
@@ -117,6 +120,17 @@ class Session(UnwatchedSteps):
         begun = time.perf_counter()
         self._guard(_load_kernels)
         self.loading_seconds, self.seconds = time.perf_counter() - begun, 0.0
+        self._loaded_seconds = stats.loading_seconds()
+
+    def _set_loading_apart(self) -> None:
+        """Charge what was loaded or compiled just now, for another dtype say, to nobody's step either."""
+        late = stats.loading_seconds() - self._loaded_seconds
+        if late > 0.0:
+            self._loaded_seconds += late
+            self.loading_seconds += late
+            self.seconds -= late
+            if self._since is not None:
+                self._since += late
 
     def forget(self) -> None:
         """Watch nothing any more and undo nothing: this process is a fork of the watched one."""
@@ -186,6 +200,7 @@ class Session(UnwatchedSteps):
             if outer is None:
                 self.seconds += time.perf_counter() - begun
                 self._guarded_since = None
+                self._set_loading_apart()
 
     def _fail(self, error: Exception) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -302,9 +317,8 @@ class Session(UnwatchedSteps):
 
 
 def _load_kernels() -> None:
-    from unstuck import stats
-
     stats.load()
+    looks()
 
 
 def _forget_in_fork() -> None:

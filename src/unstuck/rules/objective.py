@@ -101,12 +101,20 @@ def targets_move(trace: Trace, loss: Site) -> bool:
 
 
 def prior_entropy(trace: Trace, loss: Site) -> tuple[float, float] | None:
-    """Return (the loss, in nats, of a uniform guess, that of guessing by the labels' frequencies), where known."""
+    """Return (the loss, in nats, of a uniform guess, that of guessing by the labels' frequencies), where known.
+
+    None where classes are weighted. The entropy is corrected for its bias on few labels (Miller 1955: half a nat for
+    each class but one, divided by the number of labels).
+    """
+    if any(value for _, value in trace.scalars(loss, "weighted")):
+        return None
     counts = [vector for _, vector in trace.vectors(loss, "label_counts")]
     if counts and all(len(vector) == len(counts[0]) for vector in counts):
-        shares = np.sum(counts, axis=0) / max(1.0, float(np.sum(counts)))
+        labels = max(1.0, float(np.sum(counts)))
+        shares = np.sum(counts, axis=0) / labels
         shares = shares[shares > 0]
-        return math.log(len(counts[0])), float(-(shares * np.log(shares)).sum())
+        entropy = float(-(shares * np.log(shares)).sum()) + (len(shares) - 1) / (2.0 * labels)
+        return math.log(len(counts[0])), entropy
     means = [value for _, value in trace.scalars(loss, "target_mean")]
     if loss.op.startswith("binary_cross_entropy") and means and 0.0 < (p := float(np.mean(means))) < 1.0:
         return math.log(2.0), -p * math.log(p) - (1.0 - p) * math.log(1.0 - p)

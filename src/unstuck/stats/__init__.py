@@ -7,7 +7,7 @@ from torch import Tensor
 from unstuck.stats import reference
 from unstuck.stats.summary import TensorSummary
 
-__all__ = ["load", "summarise"]
+__all__ = ["load", "loading_seconds", "summarise"]
 
 
 def summarise(x: Tensor, *, unit_dim: int | None = None, interval: tuple[float, float] | None = None) -> TensorSummary:
@@ -30,3 +30,10 @@ def load() -> None:
     from unstuck.stats import cpu
 
     cpu.load()
+
+
+def loading_seconds() -> float:
+    """Return how long this process has spent on loading and compiling passes, also for dtypes met later."""
+    from unstuck.stats import cpu
+
+    return cpu.loading_seconds()

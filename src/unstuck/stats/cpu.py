@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -203,7 +205,8 @@ class _Pass:
         from unstuck.stats import passes  # numba takes a third of a second to load
 
         n = len(self.with_units)
-        passes.summarise_table(np.empty(0, self.kind.read), 0, n, *self.arrays)
+        with _first_use("table", self.kind.read):
+            passes.summarise_table(np.empty(0, self.kind.read), 0, n, *self.arrays)
         return self._table([0, n])
 
     def run_in_parts(self, bounds: list[int], threads: int) -> SummaryTable:
@@ -213,7 +216,9 @@ class _Pass:
         addresses = [a.__array_interface__["data"][0] for a in self.arrays]
         head = [0, len(bounds) - 1, len(self.with_units), self.units]
         data = array("q", [*head, *addresses, *bounds])
-        team.run(passes.worker(self.kind.read), data.buffer_info()[0], threads)
+        with _first_use("worker", self.kind.read):
+            worker = passes.worker(self.kind.read)
+        team.run(worker, data.buffer_info()[0], threads)
         return self._table(bounds)
 
     def _table(self, bounds: list[int]) -> SummaryTable:
@@ -277,6 +282,27 @@ def _put_together(pieces: SummaryTable, owner: Array) -> SummaryTable:
     firsts = np.flatnonzero(np.diff(owner, prepend=-1)).tolist()
     spans = zip(firsts, [*firsts[1:], len(owner)], strict=True)
     return SummaryTable.joined([pieces.merged(first, end) for first, end in spans])
+
+
+_used: set[tuple[str, Any]] = set()
+_loading_seconds = [0.0]
+
+
+@contextmanager
+def _first_use(what: str, read: Any) -> Iterator[None]:
+    """Enter the time as loading when a pass is used for the first time: numba compiles it, or fetches it from disk."""
+    if (what, read) in _used:
+        yield
+        return
+    begun = perf_counter()
+    yield
+    _used.add((what, read))
+    _loading_seconds[0] += perf_counter() - begun
+
+
+def loading_seconds() -> float:
+    """Return how long this process has spent on compiling passes, or on loading compiled ones."""
+    return _loading_seconds[0]
 
 
 def load() -> None:

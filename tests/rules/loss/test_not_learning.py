@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unstuck.rules.loss.not_learning import NotLearning
+from unstuck.rules.objective import prior_entropy
 from unstuck.trace import Kind, LossCall
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -97,7 +98,19 @@ class TestFires:
         b, loss = run(entropy)
         check_silent(NotLearning, b.trace)
         counts(b, loss, 100 * shares)
-        assert check_fires(NotLearning, b.trace, at=loss).message.endswith(f"it would be {entropy:.4g}")
+        corrected = entropy + 3 / (2 * 100 * len(b.steps))  # Miller's, for four classes
+        assert check_fires(NotLearning, b.trace, at=loss).message.endswith(f"it would be {corrected:.4g}")
+        b.scalar(loss, "weighted", 1.0, b.steps)  # the frequencies say nothing of a loss with class weights
+        check_silent(NotLearning, b.trace)
+
+    def test_few_labels_make_the_frequencies_look_more_telling_than_they_are(self):
+        b, loss = run()
+        drawn = np.random.default_rng(0).multinomial(64, np.full(240, 1 / 240), size=len(b.steps))  # all as frequent
+        for step, labels in zip(b.steps, drawn, strict=True):
+            b.trace.add_vector(step, loss.index, "label_counts", labels)
+        plain = drawn.sum(axis=0) / drawn.sum()
+        assert -(plain[plain > 0] * np.log(plain[plain > 0])).sum() < math.log(240) - 0.05
+        assert prior_entropy(b.trace, loss) == pytest.approx((math.log(240), math.log(240)), abs=0.02)
 
     @pytest.mark.parametrize("share", [0.5, 0.2])
     def test_the_frequency_of_a_yes_alone(self, share):

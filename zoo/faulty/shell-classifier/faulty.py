@@ -26,7 +26,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, width=48, depth=10):
+    def __init__(self, width=48, depth=6):
         super().__init__()
         self.stem = nn.Linear(dim, width)
         self.blocks = nn.Sequential(*[Block(width) for _ in range(depth)])
@@ -34,7 +34,7 @@ class Net(nn.Module):
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="linear")
 
     def forward(self, x):
-        return self.head(self.blocks(self.stem(x)))
+        return self.head(self.blocks(torch.tanh(self.stem(x))))
 
 
 model = Net()

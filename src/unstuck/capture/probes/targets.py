@@ -23,9 +23,10 @@ def note_predictions_and_targets(recorder: Recorder, call: TorchCall, _out: Any,
     """Summarise the predictions (role INPUT of the loss's site) and write what the targets are like as scalars.
 
     `target_min`, `target_max`, `target_mean`, `target_std` (0 for one element) of the finite elements,
-    `target_elements`, `target_bits`; for integer targets of a classification also the vectors `label_counts` and
-    `predicted_counts`, shape (classes,), of the labels that are not ignored. Where a site is called several times in a
-    step, the extremes and the counts are those of all calls together, the rest those of the last.
+    `target_elements`, `target_bits`, `weighted` (whether classes have weights, 1 or 0); for integer targets of a
+    classification also the vectors `label_counts` and `predicted_counts`, shape (classes,), of the labels that are not
+    ignored. Where a site is called several times in a step, the extremes and the counts are those of all calls
+    together, the rest those of the last.
     """
     predictions, target = call.input, call.arg(1, "target")
     if site is None or not isinstance(predictions, Tensor) or recorder.replayed is not None:
@@ -34,7 +35,7 @@ def note_predictions_and_targets(recorder: Recorder, call: TorchCall, _out: Any,
         recorder.measure_data(site, predictions, None)
     if not isinstance(target, Tensor) or not target.numel() or target.is_meta or target.layout is not torch.strided:
         return
-    numbers = _scale(target.detach())
+    numbers = _scale(target.detach()) | {"weighted": float(_is_weighted(call))}
     vectors = _label_counts(call, predictions.detach(), target.detach())
 
     def write(step: int) -> None:
@@ -67,6 +68,11 @@ def _scale(target: Tensor) -> dict[str, float]:
         names = ("target_min", "target_max", "target_mean", "target_std")
         numbers |= dict(zip(names, torch.stack((low, high, mean, std)).tolist(), strict=True))
     return numbers
+
+
+def _is_weighted(call: TorchCall) -> bool:
+    likelihood = call.op == "nll_loss" or "cross_entropy" in call.op
+    return likelihood and any(isinstance(w, Tensor) for w in (call.arg(2, "weight"), call.kwargs.get("pos_weight")))
 
 
 def _label_counts(call: TorchCall, predictions: Tensor, target: Tensor) -> dict[str, Counts]:

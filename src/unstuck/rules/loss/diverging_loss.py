@@ -59,7 +59,7 @@ class DivergingLoss(Rule):
     stage = Stage.OUTCOME
     severity = Severity.WARNING
     needs = (Signal.LOSS_VALUES,)
-    explains = ("L011", "L014")
+    explains = ("L011",)
     max_rise = Threshold(MAX_RISE, "times the best window's median")
 
     def lacking(self, trace: Trace) -> str | None:

@@ -63,6 +63,7 @@ class LossSpikes(Rule):
     stage = Stage.OUTCOME
     severity = Severity.WARNING
     needs = (Signal.LOSS_VALUES,)
+    explains = ("L012",)
     min_spikes = Threshold(MIN_SPIKES, "spikes")
 
     def lacking(self, trace: Trace) -> str | None:
