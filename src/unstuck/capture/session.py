@@ -263,6 +263,7 @@ class Session(UnwatchedSteps):
         """Close the account of the step before `step`, when training has begun and that was not done before."""
         if self._since is None or step == self._timed:
             return
+        self._set_loading_apart()
         now = time.perf_counter()
         own = self.seconds if self._guarded_since is None else self.seconds + now - self._guarded_since
         seconds, beyond = now - self._since, own - self._own_before
