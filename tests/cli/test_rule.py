@@ -36,7 +36,7 @@ def test_all_rules_one_a_line_in_order(cli):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("L00", "no rule is called 'L00'; did you mean L008?"),
+        ("L00", "no rule is called 'L00'; did you mean L010?"),
         ("overconfident", "no rule is called 'overconfident'; did you mean overconfident-start?"),
         ("zzzzzz", "no rule is called 'zzzzzz'; see `unstuck rule --all`"),
         ("", "no rule is called ''; see `unstuck rule --all`"),

@@ -22,7 +22,7 @@ Place = tuple[SummaryTable, int]
 """A summary's table and row."""
 
 MAX_SAMPLED_STEPS = 1_000
-MAX_BYTES = 64 << 20  # of summaries in memory
+MAX_BYTES = 24 << 20  # of summaries in memory; some 250 steps of a network of 100 places
 MAX_LOSSES = 1 << 17  # values of the objective, one a step, some 100 bytes each
 KEEP_FROM_START = 11
 BYTES_A_ROW = 200  # of a table, for the objects about it (estimated)
