@@ -56,6 +56,10 @@ class TestFires:
         )
         assert [(e.name, e.value) for e in finding.evidence] == [("sampled steps", 10.0), ("targets in a batch", 64.0)]
 
+    def test_at_as_few_steps_as_it_takes(self):
+        b, loss = run(steps=range(MIN_STEPS))  # one fewer, and it is not checked: `test_needs_data`
+        check_fires(RepeatedBatch, b.trace, at=loss, severity=Severity.WARNING)
+
     def test_all_data_at_once_is_information(self):
         b, loss = run(drawn=0.0)
         check_fires(
