@@ -1,5 +1,6 @@
 """Regions without gradients: what is noted of norms and dropout there, and that watching them changes nothing."""
 
+import functools
 import threading
 
 import pytest
@@ -17,11 +18,8 @@ X = torch.randn(32, 4, generator=torch.Generator().manual_seed(3))
 Y = torch.randint(0, 3, (32,), generator=torch.Generator().manual_seed(3))
 NEVER_AGAIN = 1000  # sample no step after the first ten
 
-REGIONS = {
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "set_grad_enabled": lambda: torch.set_grad_enabled(False),
-}
+OFF = functools.partial(torch.set_grad_enabled, False)
+REGIONS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode, "set_grad_enabled": OFF}
 each_region = pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS)
 
 

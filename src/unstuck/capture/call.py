@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Function = Callable[..., Any]
@@ -48,3 +49,8 @@ def op_name(func: Function) -> str:
 def plain_op(name: str) -> str:
     """Strip the underscore of an in-place operation."""
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def transformed() -> bool:
+    """Whether the call is part of a trace or of a transform of `torch.func`: its tensors hold no numbers to measure."""
+    return torch._C._get_tracing_state() is not None or torch._C._functorch.maybe_current_level() is not None

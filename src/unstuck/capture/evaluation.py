@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from unstuck.capture import functions, modes
 from unstuck.capture.boundaries import Boundaries
-from unstuck.capture.call import TorchCall, op_name, plain_op
+from unstuck.capture.call import TorchCall, op_name, plain_op, transformed
 from unstuck.capture.checkpointing import SwitchedMode
 from unstuck.capture.compiled import Compiler, uncompiled
 from unstuck.capture.graph import tensors_in
@@ -84,7 +84,7 @@ class EvaluationMode(SwitchedMode):
         if op is None:
             name = plain_op(op_name(func))
             op = self._ops[func] = name if name in _NOTED else ""
-        if op and self.active and not torch.is_grad_enabled() and not _transformed():
+        if op and self.active and not torch.is_grad_enabled() and not (transformed() or _exported()):
             self._note(TorchCall(op, func, args, kwargs), out)
         return out
 
@@ -307,7 +307,6 @@ class EvaluationPasses:
             region.note_dropout(call.op, *dropout)
 
 
-def _transformed() -> bool:
-    """Whether the call is part of a trace, an export or a transform: its tensors hold no numbers to measure."""
-    tracing = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0
-    return tracing or torch._C._functorch.maybe_current_level() is not None
+def _exported() -> bool:
+    """Whether a dispatch mode is on, as in `torch.export`: what it hands out may hold no numbers."""
+    return bool(torch._C._len_torch_dispatch_stack() > 0)

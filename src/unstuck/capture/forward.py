@@ -13,7 +13,7 @@ import torch
 
 from unstuck.capture import functions
 from unstuck.capture.activations import after_activation, before_activation
-from unstuck.capture.call import TorchCall, op_name, plain_op
+from unstuck.capture.call import TorchCall, op_name, plain_op, transformed
 from unstuck.capture.checkpointing import SwitchedMode
 from unstuck.capture.layers import (
     after_addition,
@@ -130,7 +130,7 @@ class CaptureMode(SwitchedMode):
             self.guard(recorder.queue.settle)
         if seen.inert or not self.active or not (torch.is_grad_enabled() or recorder.log is not None):
             return func(*args, **kwargs)
-        if _transformed():
+        if transformed():
             return func(*args, **kwargs)
         if seen.composite:
             return look_inside(self, func, args, kwargs)
@@ -147,8 +147,3 @@ class CaptureMode(SwitchedMode):
             self._known.clear()
         seen = self._known[func] = _seen(func)
         return seen
-
-
-def _transformed() -> bool:
-    """Whether the call is part of a trace or of a transform of `torch.func`: its tensors hold no numbers to measure."""
-    return torch._C._get_tracing_state() is not None or torch._C._functorch.maybe_current_level() is not None

@@ -47,11 +47,12 @@ def data_of(recorder: Recorder, call: TorchCall, site: Site | None) -> Tensor | 
     """Return the data that a layer takes from outside the network, or None."""
     if site is None or site.kind not in LAYERS or recorder.replayed is not None:
         return None
-    given = [x for x in _candidates(call, site) if isinstance(x, Tensor) and not x.requires_grad]
+    given = [x for x in candidates(call, site) if isinstance(x, Tensor) and not x.requires_grad]
     return next((x for x in given if recorder.origins.of(x) is None), None)
 
 
-def _candidates(call: TorchCall, site: Site) -> tuple[Any, ...]:
+def candidates(call: TorchCall, site: Site) -> tuple[Any, ...]:
+    """Return the arguments of a layer's call that may be its data."""
     if site.kind is Kind.EMBEDDING:
         return (call.arg(1, "weight") if call.op == "__getitem__" else call.input,)
     if call.op == "addmm":

@@ -11,7 +11,7 @@ from torch import Tensor
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import tensors_in
-from unstuck.capture.probes.data import LAYER_OPS, LAYERS, _candidates
+from unstuck.capture.probes.data import LAYER_OPS, LAYERS, candidates
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind, Site
 
@@ -30,7 +30,7 @@ def remember(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) 
     """Keep, until the pass ends, what a layer takes from outside the network."""
     if site is None or site.kind not in LAYERS or recorder.replayed is not None or len(_given(recorder)) >= MAX_GIVEN:
         return
-    for x in _candidates(call, site):
+    for x in candidates(call, site):
         if isinstance(x, Tensor) and not x.requires_grad and recorder.origins.of(x) is None:
             _given(recorder).append((site, x.detach()))
             return
