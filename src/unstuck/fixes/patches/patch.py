@@ -1,0 +1,80 @@
+"""What a patch is, and what makes one."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import ClassVar
+
+import libcst as cst
+
+from unstuck.findings import Finding
+from unstuck.fixes.patches.source import Source
+
+
+class NoPatch(Exception):  # noqa: N818  (an answer, not an error)
+    """A finding that cannot be removed by changing the source; the message says why, for the user."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A proposed change of one file: the whole text `before` and `after`, and what it does in one sentence."""
+
+    name: str
+    code: str
+    file: Path
+    line: int  # of the finding
+    before: str
+    after: str
+    summary: str
+
+    def diff(self) -> str:
+        """Return the change as a unified diff of the file's name."""
+        name = PurePath(self.file).name
+        old, new = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+class Patcher(ABC):
+    """Makes the patch for the findings of one rule.
+
+    Subclasses set the class variables and write `rewrite`; their docstring is the patch's page.
+    """
+
+    name: ClassVar[str]
+    code: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def rewrite(self, source: Source, finding: Finding) -> cst.Module:
+        """Return the module without the fault; raises NoPatch when the source is not of a form that is understood."""
+
+    def patch(self, text: str, finding: Finding, file: Path) -> Patch:
+        """Return the patch of a file's text.
+
+        Raises NoPatch when there is none, or when what came out does not parse or is the same program.
+        """
+        if finding.location is None:
+            raise NoPatch("the finding names no line")
+        try:
+            source = Source(text)
+        except cst.ParserSyntaxError as error:
+            raise NoPatch(f"{file.name} cannot be parsed: {error.message}") from None
+        after = self.rewrite(source, finding).code
+        try:
+            same = ast.dump(ast.parse(after)) == ast.dump(ast.parse(text))
+        except SyntaxError as error:
+            raise NoPatch(f"the patched {file.name} would not parse: {error.msg}") from None
+        if same:
+            raise NoPatch(f"nothing to change at line {finding.location.line} of {file.name}")
+        return Patch(self.name, self.code, file, finding.location.line, text, after, self.summary)
+
+    @classmethod
+    def documentation(cls) -> str:
+        """Return the docstring, de-indented."""
+        return inspect.cleandoc(cls.__doc__ or "")
