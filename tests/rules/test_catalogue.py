@@ -61,6 +61,10 @@ class TestEachRule:
         assert set(rule.fixes) <= REMEDIES
         assert all(f"`{fix}`" in rule.sections()["Fix"] for fix in rule.fixes)
 
+    def test_says_in_its_evidence_when_there_is_nothing_to_set(self, rule):
+        evidence = " ".join(rule.sections()["Evidence"].split())
+        assert evidence.endswith("there is no threshold to set.") != bool(rule.thresholds())
+
     def test_is_short(self, rule):
         assert len(inspect.getsource(importlib.import_module(rule.__module__)).splitlines()) <= 160
 
@@ -175,7 +179,7 @@ class TestThresholds:
             ({"U0O1": {}}, "no rule is called 'U0O1'; did you mean U001?"),
             ({"U001": {"max_rate": 1.0}}, "U001 has no threshold 'max_rate'; did you mean max_ratio?"),
             ({"L011": {"limit": 1.0}}, "L011 has no threshold 'limit'; it has none to set"),
-            ({"A002": {"zzz": 1.0}}, "A002 has no threshold 'zzz'; it has max_dead, min_dead_units"),
+            ({"A002": {"zzz": 1.0}}, "A002 has no threshold 'zzz'; it has max_dead, min_dead_units, error_dead"),
         ]:
             with pytest.raises(UnknownRuleError) as caught:
                 check_thresholds(wrong)

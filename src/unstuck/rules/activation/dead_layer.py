@@ -9,7 +9,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.activation.dead_units import Window, is_proof, lacks_window, latest_window
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_ALIVE = 1  # units; with none the layer passes nothing on
@@ -55,6 +55,7 @@ class DeadLayer(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("I007", "A002", "A007", "G001", "G004", "L013", "N009", "U002", "U003")
+    max_spread = Threshold(MAX_SPREAD, "of a unit's largest value")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs one window long enough."""
@@ -82,7 +83,9 @@ class DeadLayer(Rule):
         steps = [summary for step, summary in trace.summaries(site, Role.INPUT) if first <= step <= last]
         if fed and all(summary.units is not None and summary.units.count > 1 for summary in steps):
             pairs = [(s.units.minimum, s.units.maximum) for s in steps if s.units is not None and not s.nonfinite]
-            same = all(bool(np.all(high - low <= MAX_SPREAD * np.maximum(abs(low), abs(high)))) for low, high in pairs)
+            same = all(
+                bool(np.all(high - low <= self.max_spread * np.maximum(abs(low), abs(high)))) for low, high in pairs
+            )
             if same and len(pairs) == len(steps):
                 return f"told one of the {units.count:,} elements from another of its batch"
         return None

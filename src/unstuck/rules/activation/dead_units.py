@@ -63,6 +63,7 @@ class DeadUnits(Rule):
     explains = ("A007", "G004", "L013", "U003")
     max_dead = Threshold(MAX_DEAD, "% of a site's units")
     min_dead_units = Threshold(float(MIN_DEAD_UNITS), "units")
+    error_dead = Threshold(ERROR_DEAD, "% of a site's units, for an error")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs one window long enough."""
@@ -97,7 +98,7 @@ class DeadUnits(Rule):
                 Evidence("elements of each unit", float(units.count)),
                 Evidence("sampled steps", float(sampled), "steps"),
             ),
-            severity=Severity.ERROR if measured > ERROR_DEAD else Severity.WARNING,
+            severity=Severity.ERROR if measured > self.error_dead else Severity.WARNING,
         )
 
 

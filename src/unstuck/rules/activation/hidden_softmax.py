@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_SOFTMAXES = 0  # between two weight layers
@@ -50,6 +50,7 @@ class HiddenSoftmax(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.WEIGHT_LAYERS)
     explains = ("I004", "A007", "G001", "L013", "U002", "U003")
+    min_units = Threshold(MIN_UNITS, "classes of the softmax")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each softmax that feeds a weight layer directly; those of one line count once."""
@@ -61,7 +62,7 @@ class HiddenSoftmax(Rule):
             if softmax.op not in SOFTMAXES or not layers or place in reported:
                 continue
             classes = max((value for _, value in trace.scalars(softmax, "classes")), default=0.0)
-            if classes >= MIN_UNITS and _is_hidden(trace, graph, softmax):
+            if classes >= self.min_units and _is_hidden(trace, graph, softmax):
                 reported.add(place)
                 yield self._report(trace, softmax, layers[0], classes)
 

@@ -33,7 +33,8 @@ class LinearCollapse(Rule):
     of more parameters and a worse conditioned problem. The depth that was meant to be there is not.
 
     ## Evidence
-    The widths before, between and after the two layers.
+    The widths before, between and after the two layers. That nothing nonlinear stands between them is read from the
+    graph: there is no threshold to set.
 
     ## Stays silent on
     Low-rank factorisations (narrower between than on both sides: LoRA, bottlenecks, linear codes); value and output

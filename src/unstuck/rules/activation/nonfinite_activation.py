@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.loss.nonfinite_loss import first_place
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_NONFINITE = 0  # elements; NaN and infinity pass on through every later layer
@@ -55,6 +55,7 @@ class NonfiniteActivation(Rule):
     severity = Severity.ERROR
     needs = (Signal.LOSS_VALUES,)
     explains = ("L011", "L012", "L013", "G005")
+    max_growth = Threshold(MAX_GROWTH, "times, of what enters the place")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Yield one finding for the run, at the place where the first non-finite value was made."""
@@ -65,7 +66,7 @@ class NonfiniteActivation(Rule):
         step, _, _, site, role, number, count = place
         graph = Graph(trace)
         inside = site.kind in INSIDE and graph.reaches(site, Kind.WEIGHT_LAYER)
-        if not inside or role != Role.OUTPUT.value or not _entered_finite(trace, site, step):
+        if not inside or role != Role.OUTPUT.value or not _entered_finite(trace, site, step, self.max_growth):
             return
         yield self.finding(
             site,
@@ -81,7 +82,7 @@ class NonfiniteActivation(Rule):
         )
 
 
-def _entered_finite(trace: Trace, site: Site, step: int) -> bool:
+def _entered_finite(trace: Trace, site: Site, step: int, max_growth: float) -> bool:
     """Tell whether what entered a site at a step was finite, and no larger than a run that is sound makes it."""
     sources = [(source, Role.OUTPUT) for source in trace.producers(site, direct=False)]
     sources += [(source, Role.INPUT) for source in trace.producers(site, direct=False)]
@@ -91,6 +92,6 @@ def _entered_finite(trace: Trace, site: Site, step: int) -> bool:
         now = next((summary for at, summary in known if at == step), None)
         if now is None:
             continue
-        if now.nonfinite or (known[0][1].rms > 0 and now.rms > MAX_GROWTH * known[0][1].rms):
+        if now.nonfinite or (known[0][1].rms > 0 and now.rms > max_growth * known[0][1].rms):
             return False
     return True

@@ -59,6 +59,7 @@ class ShrinkingRank(Rule):
     needs = (Signal.STEPS, Signal.WEIGHT_LAYERS)
     explains = ("L013",)
     min_share = Threshold(MIN_SHARE, "% of the largest possible rank")
+    min_fall = Threshold(MIN_FALL, "times, from the start")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs ranks."""
@@ -77,7 +78,7 @@ class ShrinkingRank(Rule):
                 continue
             limit = trace.scalar(layer, "rank_limit", ranks[-1][0]) or 0.0
             first, last = max(rank for _, rank in ranks[:2]), float(np.median([rank for _, rank in ranks[-2:]]))
-            if last < self.min_share / 100.0 * limit and last < first / MIN_FALL:
+            if last < self.min_share / 100.0 * limit and last < first / self.min_fall:
                 yield self._report(layer, (ranks[0][0], ranks[-1][0]), first, last, limit)
 
     def _report(self, layer: Site, steps: tuple[int, int], first: float, last: float, limit: float) -> Finding:

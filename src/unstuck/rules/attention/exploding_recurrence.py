@@ -58,19 +58,20 @@ class ExplodingRecurrence(Rule):
     needs = (Signal.STEPS,)
     explains = ("A001", "A006", "G002", "G005", "G007", "I003", "L001", "L003", "L011", "L012", "L013", "L014", "U001")
     max_growth = Threshold(MAX_GROWTH, "times per time step")
+    min_length = Threshold(MIN_LENGTH, "time steps")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs a recurrence over enough time steps."""
         if missing := super().lacking(trace):
             return missing
-        long = any(max(each.lengths) >= MIN_LENGTH for each in recurrences(trace))
-        return None if long else f"a recurrent layer or loop over {MIN_LENGTH} time steps"
+        long = any(max(each.lengths) >= self.min_length for each in recurrences(trace))
+        return None if long else f"a recurrent layer or loop over {self.min_length:g} time steps"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each recurrence by its median growth."""
         for each in recurrences(trace):
             trained = any(trace.sites[index].requires_grad for index in each.site.parameters)
-            if trained and np.median(each.lengths) >= MIN_LENGTH and _enough(trace, each):
+            if trained and np.median(each.lengths) >= self.min_length and _enough(trace, each):
                 growth = min(float(np.median(each.growth)), MOST)
                 if growth > self.max_growth:
                     yield self._report(each, growth)

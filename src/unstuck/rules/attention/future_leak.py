@@ -58,6 +58,7 @@ class FutureLeak(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS, Signal.LOSS_CALL)
     min_next = Threshold(MIN_NEXT, "share of targets")
+    max_overlap = Threshold(MAX_OVERLAP, "share of the places")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs targets that can be laid beside symbols, and attention among places."""
@@ -91,13 +92,13 @@ class FutureLeak(Rule):
             for place, name in ((site, "looks_ahead"), (site, "weight_ahead"), (loss, "targets_counted"))
         )
         overlap = ahead + counted - 1.0
-        if overlap <= MAX_OVERLAP or not seen_enough(trace, len(rows)):
+        if overlap <= self.max_overlap or not seen_enough(trace, len(rows)):
             return
         yield self.finding(
             site,
             steps=(rows[0][0], rows[-1][0]),
             measured=overlap,
-            threshold=MAX_OVERLAP,
+            threshold=self.max_overlap,
             unit="share of places",
             message=(
                 f"{loss.op} wants the next symbol of the input ({PERCENT * following:.0f} % of the targets), and in "

@@ -25,7 +25,8 @@ class MaskedOutRow(Rule):
     look at (empty, or padding only) makes the loss NaN, and the update that follows makes every parameter NaN.
 
     ## Evidence
-    The number of such rows, the first step that had some, and the number of such steps.
+    The number of such rows, the first step that had some, and the number of such steps. One such row is enough, so
+    there is no threshold to set.
 
     ## Stays silent on
     Rows with one finite score or more; masks of large finite numbers, which give such a row uniform weights; rows whose

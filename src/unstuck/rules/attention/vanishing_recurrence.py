@@ -68,6 +68,7 @@ class VanishingRecurrence(Rule):
     needs = (Signal.STEPS, Signal.LOSS_VALUES)
     explains = ("G001", "G004", "L013", "U002", "U003")
     min_kept = Threshold(MIN_KEPT, "share of a gradient over a sequence")
+    lost = Threshold(LOST, "share of a gradient over a sequence, for a warning")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs a recurrence."""
@@ -85,7 +86,7 @@ class VanishingRecurrence(Rule):
                 continue
             moves = severity is Severity.WARNING and _moves(trace, each)
             if each.whole or moves:
-                yield self._report(each, kept, Severity.WARNING if moves and kept < LOST else Severity.INFO)
+                yield self._report(each, kept, Severity.WARNING if moves and kept < self.lost else Severity.INFO)
 
     def _report(self, each: Recurrence, kept: float, severity: Severity) -> Finding:
         length, growth = float(np.median(each.lengths)), float(np.median(each.growth))

@@ -58,6 +58,8 @@ class ImbalancedLabels(Rule):
     needs = (Signal.STEPS,)
     explains = ("L013",)
     max_ratio = Threshold(MAX_RATIO, "times, of class frequencies")
+    min_share = Threshold(MAJORITY, "of all labels, of the largest class")
+    min_constant = Threshold(CONSTANT, "of all predictions, of the largest class")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs enough labels, and a run long enough for predictions to differ."""
@@ -74,7 +76,7 @@ class ImbalancedLabels(Rule):
             largest = int(np.argmax(labels))
             ratio = float(seen.max() / seen.min())
             share, constant = float(seen.max() / seen.sum()), float(predicted[largest] / predicted.sum())
-            if ratio <= self.max_ratio or share < MAJORITY or constant < CONSTANT:
+            if ratio <= self.max_ratio or share < self.min_share or constant < self.min_constant:
                 continue
             if not all(is_trained(trace, head) for head in heads(trace, loss)):
                 continue

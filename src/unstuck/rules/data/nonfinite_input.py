@@ -29,7 +29,8 @@ class NonfiniteInput(Rule):
     over the batch the loss and all gradients. One update with them destroys every parameter.
 
     ## Evidence
-    The first such step, the number of such steps, the share of the elements, and the features concerned.
+    The first such step, the number of such steps, the share of the elements, and the features concerned. One such
+    element is enough, so there is no threshold to set.
 
     ## Stays silent on
     Missing values that are replaced before they reach a layer, and masks, which are no layer's input; data made by the

@@ -10,7 +10,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.inputs import is_trained
 from unstuck.rules.labels import Batch, labelled
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Signal, Site, Trace
 
 MIN_BATCHES = 8  # sampled batches; fewer may come from one corner of the data
@@ -56,14 +56,16 @@ class OneClassLabels(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS,)
     explains = ("A002", "A003", "G001", "G004", "L003", "L013", "U001", "U002", "U003")
+    min_batches = Threshold(MIN_BATCHES, "sampled batches")
+    min_labels = Threshold(MIN_LABELS, "labels in them")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs labels in enough batches."""
         if missing := super().lacking(trace):
             return missing
-        if any(len(batches) >= MIN_BATCHES for _, _, batches in labelled(trace)):
+        if any(len(batches) >= self.min_batches for _, _, batches in labelled(trace)):
             return None
-        return f"labels of a classification loss at {MIN_BATCHES} sampled steps"
+        return f"labels of a classification loss at {self.min_batches:g} sampled steps"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge all losses on the output of a layer together."""
@@ -74,7 +76,7 @@ class OneClassLabels(Rule):
             batches = [batch for _, own in losses for batch in own]
             classes = frozenset[int]().union(*(batch.classes for batch in batches))
             labels = sum(batch.number for batch in batches)
-            if len(classes) >= MIN_CLASSES or len(batches) < MIN_BATCHES or labels < MIN_LABELS:
+            if len(classes) >= MIN_CLASSES or len(batches) < self.min_batches or labels < self.min_labels:
                 continue
             if np.median([batch.number for batch in batches]) < 2 or not is_trained(trace, trace.sites[index]):
                 continue

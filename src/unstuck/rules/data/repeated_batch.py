@@ -8,7 +8,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 
 MIN_STEPS = 8  # sampled steps; a shuffled loader repeats no batch, and a short test run ends before
@@ -52,13 +52,16 @@ class RepeatedBatch(Rule):
     stage = Stage.DATA
     severity = Severity.WARNING
     needs = (Signal.STEPS,)
+    min_steps = Threshold(MIN_STEPS, "sampled steps")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs data that a layer took, at enough steps."""
         if missing := super().lacking(trace):
             return missing
-        enough = any(len(trace.scalars(site, "data_bits")) >= MIN_STEPS for site in trace.sites)
-        return None if enough else f"data that a layer takes from outside the network, at {MIN_STEPS} sampled steps"
+        enough = any(len(trace.scalars(site, "data_bits")) >= self.min_steps for site in trace.sites)
+        return (
+            None if enough else f"data that a layer takes from outside the network, at {self.min_steps:g} sampled steps"
+        )
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Yield one finding, for the first loss all of whose data stays the same."""
@@ -67,7 +70,7 @@ class RepeatedBatch(Rule):
             inputs = [trace.sites[i] for i in sorted(graph.upstream(loss.index))]
             inputs = [site for site in inputs if trace.scalars(site, "data_bits")]
             steps = _steps(trace, loss, inputs)
-            if len(steps) < MIN_STEPS or not all(_constant(trace, site, "data_bits") for site in inputs):
+            if len(steps) < self.min_steps or not all(_constant(trace, site, "data_bits") for site in inputs):
                 continue
             if not _constant(trace, loss, "target_bits"):
                 continue

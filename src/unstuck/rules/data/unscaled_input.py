@@ -66,6 +66,7 @@ class UnscaledInput(Rule):
     max_mean = Threshold(MAX_MEAN, "mean of the input")
     max_std = Threshold(MAX_STD, "standard deviation of the input")
     min_std = Threshold(MIN_STD, "standard deviation of the input")
+    min_norm = Threshold(MIN_NORM, "rms of a unit's whole input")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs float data."""
@@ -87,7 +88,7 @@ class UnscaledInput(Rule):
                 judged = (abs(mean), self.max_mean)
             elif std > self.max_std:
                 judged = (std, self.max_std)
-            elif std < self.min_std and length < MIN_NORM:
+            elif std < self.min_std and length < self.min_norm:
                 judged = (std, self.min_std)
             else:
                 continue

@@ -10,7 +10,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.inputs import heads
 from unstuck.rules.labels import CLASS_LOSSES, Batch, labelled
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 
 MIN_BATCHES = 8  # batches; eight ranges in order come about by chance once in 20,000 shuffled runs
@@ -59,27 +59,37 @@ class UnshuffledBatches(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS,)
     explains = ("A002", "L003", "L012", "L013", "L014", "N003", "U001")
+    min_batches = Threshold(MIN_BATCHES, "batches")
+    min_pure = Threshold(PURE, "of the batches, with labels of one class")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs targets of enough batches."""
         if missing := super().lacking(trace):
             return missing
-        enough = any(len(trace.scalars(loss, "target_max")) >= MIN_BATCHES for loss in trace.of_kind(Kind.LOSS))
-        return None if enough else f"targets of a loss at {MIN_BATCHES} sampled steps"
+        enough = any(len(trace.scalars(loss, "target_max")) >= self.min_batches for loss in trace.of_kind(Kind.LOSS))
+        return None if enough else f"targets of a loss at {self.min_batches:g} sampled steps"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge the classes of all sampled batches, and the order of those that follow each other."""
-        by_class = {loss.index for loss, _, batches in labelled(trace) if _one_class_each(loss, batches)}
+        by_class = {
+            loss.index
+            for loss, _, batches in labelled(trace)
+            if _one_class_each(loss, batches, self.min_batches, self.min_pure)
+        }
         for loss, _, batches in labelled(trace):
             if loss.index in by_class:
                 yield self._of_one_class(loss, batches)
         for loss in trace.of_kind(Kind.LOSS):
-            if loss.index not in by_class and heads(trace, loss) and (run := _longest_order(trace, loss)):
+            if (
+                loss.index not in by_class
+                and heads(trace, loss)
+                and (run := _longest_order(trace, loss, self.min_batches))
+            ):
                 yield self.finding(
                     loss,
                     steps=(run[0], run[-1]),
                     measured=float(len(run)),
-                    threshold=float(MIN_BATCHES),
+                    threshold=self.min_batches,
                     unit="batches",
                     message=(
                         f"the targets of {loss.op} lie in order from batch to batch, in all {len(run)} batches of "
@@ -95,7 +105,7 @@ class UnshuffledBatches(Rule):
             loss,
             steps=(batches[0].step, batches[-1].step),
             measured=share,
-            threshold=100 * PURE,
+            threshold=100 * self.min_pure,
             unit="%",
             message=(
                 f"{len(pure)} of {len(batches)} sampled batches hold labels of one class each, of {classes} different "
@@ -108,10 +118,10 @@ class UnshuffledBatches(Rule):
         )
 
 
-def _one_class_each(loss: Site, batches: Sequence[Batch]) -> bool:
+def _one_class_each(loss: Site, batches: Sequence[Batch], least: float, min_pure: float) -> bool:
     pure = [batch for batch in batches if batch.only is not None]
     number = float(np.median([batch.number for batch in batches]))
-    if len(batches) < MIN_BATCHES or number < MIN_NUMBER or len(pure) < PURE * len(batches):
+    if len(batches) < least or number < MIN_NUMBER or len(pure) < min_pure * len(batches):
         return False
     classes, counts = np.unique([batch.only for batch in pure], return_counts=True)
     if len(classes) < 2 or ((counts / counts.sum()) ** number).sum() > CHANCE:
@@ -121,7 +131,7 @@ def _one_class_each(loss: Site, batches: Sequence[Batch]) -> bool:
     return changes <= MAX_CHANGES or (len(classes) > 2 and loss.op in CLASS_LOSSES)
 
 
-def _longest_order(trace: Trace, loss: Site) -> list[int] | None:
+def _longest_order(trace: Trace, loss: Site, least: float) -> list[int] | None:
     """Return the steps of the longest run of consecutive batches whose targets lie in order, if it is long enough."""
     low, high, number = (dict(trace.scalars(loss, f"target_{name}")) for name in ("min", "max", "elements"))
     if not low or np.median(list(number.values())) < MIN_NUMBER:
@@ -135,4 +145,4 @@ def _longest_order(trace: Trace, loss: Site) -> list[int] | None:
             run = [*run, step] if follows else [step]
             if len(run) > len(best) and len({(low[s], high[s]) for s in run}) >= MIN_RANGES:
                 best = run
-    return best if len(best) >= MIN_BATCHES else None
+    return best if len(best) >= least else None

@@ -55,6 +55,7 @@ class ClippedScaledGradients(Rule):
     needs = (Signal.STEPS,)
     explains = ("G007", "L013", "U002", "U005")
     min_bound = Threshold(MIN_BOUND, "bound on the norm of unscaled gradients")
+    min_shrinkage = Threshold(MIN_SHRINKAGE, "times")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs clipping calls."""
@@ -76,7 +77,7 @@ class ClippedScaledGradients(Rule):
         numbers = np.array([[trace.scalar(site, name, step) for name in names] for step in scaled], dtype=np.float64)
         bound, norm, coefficient, scale = (float(value) for value in np.median(numbers, axis=0))
         own_bound = float(np.median(numbers[:, 0] / numbers[:, 3]))
-        if own_bound >= self.min_bound or coefficient * MIN_SHRINKAGE > 1:
+        if own_bound >= self.min_bound or coefficient * self.min_shrinkage > 1:
             return
         yield self.finding(
             site,

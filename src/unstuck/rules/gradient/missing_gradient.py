@@ -28,7 +28,8 @@ class MissingGradient(Rule):
     because of the others.
 
     ## Evidence
-    The number of parameters without gradient, of layers they belong to, and of sampled steps.
+    The number of parameters without gradient, of layers they belong to, and of sampled steps. A gradient is there or
+    not: there is no threshold to set.
 
     ## Stays silent on
     Parameters with requires_grad=False or used without recording gradients; parameters that got a gradient at any

@@ -26,7 +26,8 @@ class NonfiniteGradient(Rule):
     steps are lost, and always those with the same kind of data.
 
     ## Evidence
-    The number of sampled steps with such gradients, the first one, and how many elements the operation made.
+    The number of sampled steps with such gradients, the first one, and how many elements the operation made. One such
+    step is enough, so there is no threshold to set.
 
     ## Stays silent on
     Non-finite losses (L011); overflows in half precision that AMP's GradScaler answers by skipping the update; singular

@@ -29,7 +29,8 @@ class ZeroGradient(Rule):
     and the optimizer steps.
 
     ## Evidence
-    The number of layers without gradient, of their parameters, and of sampled steps.
+    The number of layers without gradient, of their parameters, and of sampled steps. Zero is meant exactly, so there is
+    no threshold to set.
 
     ## Stays silent on
     Steps 0 to 5, in which branches that start at zero have no gradient; layers of which any parameter has a gradient;

@@ -59,6 +59,7 @@ class OversizedEmbedding(Rule):
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
     explains = ("I002", "I007", "L001", "L003", "L013", "A001", "A002", "G002", "S001", "U002", "U003")
     max_std = Threshold(MAX_STD, "std of what a layer makes of it")
+    min_table = Threshold(MIN_TABLE, "rms of the table")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs an embedding."""
@@ -97,7 +98,7 @@ class OversizedEmbedding(Rule):
     def _first(self, trace: Trace, embedding: Site, rms: float) -> tuple[str, float] | None:
         """Return what and how large a weight layer's output is that takes the embedding, if too large."""
         followers = trace.consumers(embedding, direct=False)
-        if rms <= MIN_TABLE or any(site.kind is Kind.NORM for site in followers):
+        if rms <= self.min_table or any(site.kind is Kind.NORM for site in followers):
             return None
         for layer in followers:
             output = trace.summary(layer, Role.OUTPUT, 0) if layer.kind is Kind.WEIGHT_LAYER else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_UNITS = 2  # units that are equal to another one
@@ -54,6 +54,7 @@ class SymmetricUnits(Rule):
     severity = Severity.ERROR
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
     explains = ("A001", "A003", "A007", "G001", "G004", "L013", "N009")
+    min_share = Threshold(MIN_SHARE, "of the layer's units")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each weight layer but the last by the weight's counts at step 0."""
@@ -73,8 +74,8 @@ class SymmetricUnits(Rule):
         same_gradient = trace.scalar(weight, "identical_gradient_units")
         if units is None or same is None or same_gradient is None:
             return
-        threshold = max(float(MIN_UNITS), MIN_SHARE * units)
-        if same < MIN_UNITS or same_gradient < MIN_UNITS or min(same, same_gradient) <= MIN_SHARE * units:
+        threshold = max(float(MIN_UNITS), self.min_share * units)
+        if same < MIN_UNITS or same_gradient < MIN_UNITS or min(same, same_gradient) <= self.min_share * units:
             return
         if not _proves_symmetry(trace, weight):
             return

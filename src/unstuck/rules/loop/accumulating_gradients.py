@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -58,6 +58,7 @@ class AccumulatingGradients(Rule):
         *("A001", "A002", "A003", "A006", "G002", "G005", "G007"),
         *("U001", "U003", "L011", "L012", "L013", "L014"),
     )
+    max_share = Threshold(MAX_SHARE, "of the sampled steps")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each place where backward is called."""
@@ -65,7 +66,7 @@ class AccumulatingGradients(Rule):
             steps = [step for step, value in trace.scalars(site, "accumulates") if value]
             sampled = [step for step, _ in trace.vectors(site, "objectives")]
             judged = max(1, sum(step > 0 for step in sampled))  # nothing can be left over from before step 0
-            if not steps or not seen_enough(trace, len(steps)) or len(steps) / judged <= MAX_SHARE:
+            if not steps or not seen_enough(trace, len(steps)) or len(steps) / judged <= self.max_share:
                 continue
             growth = _growth(trace, steps)
             evidence = () if growth is None else (Evidence("growth of the largest weight's gradient", growth, "times"),)
@@ -73,7 +74,7 @@ class AccumulatingGradients(Rule):
                 site,
                 steps=(steps[0], steps[-1]),
                 measured=100.0 * len(steps) / judged,
-                threshold=100.0 * MAX_SHARE,
+                threshold=100.0 * self.max_share,
                 unit="%",
                 message=(
                     f"at {len(steps)} of {judged} sampled steps after the first, backward added to the gradients "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Site, Trace
 
@@ -49,6 +49,7 @@ class ClearedBeforeStep(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS,)  # a loop without an optimizer does not have this fault
     explains = ("G003", "G004", "U002", "U003", "U005", "U006", "L013")
+    max_share = Threshold(MAX_SHARE, "of the sampled updates")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each optimizer by the updates that had gradients before."""
@@ -61,13 +62,13 @@ class ClearedBeforeStep(Rule):
         had = [step for step, had in trace.scalars(site, "had_gradients") if had]
         early = {step for step, precedes in trace.scalars(site, "precedes_backward") if precedes}
         steps = [step for step in had if step not in left and step not in early]
-        if not steps or not seen_enough(trace, len(had)) or len(steps) / len(had) <= MAX_SHARE:
+        if not steps or not seen_enough(trace, len(had)) or len(steps) / len(had) <= self.max_share:
             return None
         return self.finding(
             site,
             steps=(steps[0], steps[-1]),
             measured=100.0 * len(steps) / len(had),
-            threshold=100.0 * MAX_SHARE,
+            threshold=100.0 * self.max_share,
             unit="%",
             message=(
                 f"{site.op} updates without gradients at {len(steps)} of {len(had)} sampled updates: backward left "

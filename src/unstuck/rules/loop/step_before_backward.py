@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Site, Trace
 
@@ -54,6 +54,7 @@ class StepBeforeBackward(Rule):
         *("A001", "A002", "A003", "A006", "G002", "G003", "G004", "G005", "T003"),
         *("U001", "U002", "U003", "U005", "L011", "L012", "L013", "L014"),
     )
+    max_share = Threshold(MAX_SHARE, "of the sampled updates")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each optimizer by the median of its updates."""
@@ -64,7 +65,7 @@ class StepBeforeBackward(Rule):
     def _judge(self, trace: Trace, site: Site) -> Finding | None:
         told = trace.scalars(site, "precedes_backward")
         steps = [step for step, early in told if early]
-        if not steps or not seen_enough(trace, len(told)) or len(steps) / len(told) <= MAX_SHARE:
+        if not steps or not seen_enough(trace, len(told)) or len(steps) / len(told) <= self.max_share:
             return None
         gradients = [has for _, has in trace.scalars(site, "has_gradients")]
         without = bool(gradients) and not any(gradients)
@@ -72,7 +73,7 @@ class StepBeforeBackward(Rule):
             site,
             steps=(steps[0], steps[-1]),
             measured=100.0 * len(steps) / len(told),
-            threshold=100.0 * MAX_SHARE,
+            threshold=100.0 * self.max_share,
             unit="%",
             message=(
                 f"{site.op} updates between the forward pass and its backward call at {len(steps)} of {len(told)} "

@@ -8,7 +8,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.objective import HAND_WRITTEN, STEADY, is_scale_free
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Site, Trace
 
@@ -59,6 +59,7 @@ class UndividedAccumulation(Rule):
         *("A001", "A002", "A003", "A006", "G002", "G005", "G007"),
         *("U001", "U003", "L011", "L012", "L013", "L014"),
     )
+    max_share = Threshold(MAX_SHARE, "of the sampled steps")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each place where backward is called, unless several optimizers play against each other."""
@@ -71,7 +72,7 @@ class UndividedAccumulation(Rule):
     def _judge(self, trace: Trace, site: Site) -> Finding | None:
         sampled = [(step, values) for step, values in trace.vectors(site, "objectives") if np.isfinite(values).all()]
         whole = {step: len(objectives) for step, objectives in sampled if _undivided(trace, site, step, objectives)}
-        if not whole or not seen_enough(trace, len(whole)) or len(whole) / len(sampled) <= MAX_SHARE:
+        if not whole or not seen_enough(trace, len(whole)) or len(whole) / len(sampled) <= self.max_share:
             return None
         calls = float(np.median(list(whole.values())))
         return self.finding(

@@ -26,7 +26,8 @@ class UnregisteredParameters(Rule):
     `state_dict()`: they stay random for ever, and are lost when the network is saved.
 
     ## Evidence
-    How many tensors of parameters are left out at this line, and how many elements they have.
+    How many tensors of parameters are left out at this line, and how many elements they have. One tensor is enough, so
+    there is no threshold to set.
 
     ## Stays silent on
     Parameters that an optimizer or the program itself updates; modules in evaluation mode, such as a frozen network

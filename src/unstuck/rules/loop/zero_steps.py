@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 
 MAX_EMPTY_LOOPS = 0  # a loop over no batches does nothing
@@ -52,6 +52,7 @@ class ZeroSteps(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS,)
     explains = ("L013", "U002", "U005")
+    max_backwards = Threshold(MAX_BACKWARDS, "backward calls without an update")
 
     def lacking(self, trace: Trace) -> str | None:
         """A loop over an empty loader is enough."""
@@ -67,7 +68,7 @@ class ZeroSteps(Rule):
             for loop in trace.of_kind(Kind.LOADER)[:1]:
                 yield self._report(trace, loop, "the loader has no batches for this loop, and the run makes no update")
             return
-        if (site := _never_updated(trace)) is not None:
+        if (site := _never_updated(trace, self.max_backwards)) is not None:
             yield self._report(trace, site, f"{facts.backward_calls} backward calls, and no update of the parameters")
             return
         for loop in trace.of_kind(Kind.LOADER):
@@ -84,7 +85,7 @@ class ZeroSteps(Rule):
             site,
             steps=(steps[0], steps[-1]),
             measured=float(max(1, len(steps)) if site.kind is Kind.LOADER else facts.backward_calls),
-            threshold=float(MAX_EMPTY_LOOPS if site.kind is Kind.LOADER else MAX_BACKWARDS),
+            threshold=float(MAX_EMPTY_LOOPS if site.kind is Kind.LOADER else self.max_backwards),
             unit="loops" if site.kind is Kind.LOADER else "backward calls",
             message=message,
             evidence=(
@@ -95,10 +96,10 @@ class ZeroSteps(Rule):
         )
 
 
-def _never_updated(trace: Trace) -> Site | None:
+def _never_updated(trace: Trace, most: float) -> Site | None:
     """Return the backward call of a run whose parameters nothing updates although their gradients are cleared."""
     facts, sites = trace.facts, trace.of_kind(Kind.BACKWARD)
-    if len(sites) != 1 or facts.optimizer_steps or facts.skipped_updates or facts.backward_calls <= MAX_BACKWARDS:
+    if len(sites) != 1 or facts.optimizer_steps or facts.skipped_updates or facts.backward_calls <= most:
         return None
     objectives = dict(trace.vectors(sites[0], "objectives")).get(0)
     if objectives is None or len(objectives) < facts.backward_calls or set(trace.objective) != {0}:

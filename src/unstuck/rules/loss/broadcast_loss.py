@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Vector
 
@@ -56,6 +56,7 @@ class BroadcastLoss(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS,)
     explains = ("A002", "A003", "D006", "L013")
+    max_share = Threshold(MAX_SHARE, "of the sampled steps")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each elementwise loss and each difference by its shapes."""
@@ -65,7 +66,7 @@ class BroadcastLoss(Rule):
             targets = dict(trace.vectors(site, "target_shape"))
             pairs = [(s, p, targets[s]) for s, p in trace.vectors(site, "prediction_shape") if s in targets]
             wrong = [pair for pair in pairs if all_with_all(pair[1], pair[2]) > MAX_PAIRS]
-            if wrong and len(wrong) > MAX_SHARE * len(pairs):
+            if wrong and len(wrong) > self.max_share * len(pairs):
                 yield self._report(site, wrong[0][0], *wrong[-1])
 
     def _report(self, site: Site, first: int, last: int, predictions: Vector, targets: Vector) -> Finding:

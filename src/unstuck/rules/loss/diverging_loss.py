@@ -61,6 +61,8 @@ class DivergingLoss(Rule):
     needs = (Signal.LOSS_VALUES,)
     explains = ("L011",)
     max_rise = Threshold(MAX_RISE, "times the best window's median")
+    min_regain = Threshold(MIN_REGAIN, "of the first window's median")
+    min_sigmas = Threshold(MIN_SIGMAS, "standard errors")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs enough losses for ten windows."""
@@ -100,8 +102,8 @@ class DivergingLoss(Rule):
         deviations = np.median(np.abs(windows - medians[:, None]), axis=1)
         error = MEDIAN_ERROR * float(np.hypot(deviations[best], deviations[-1])) / windows.shape[1] ** 0.5
         if windows.min() <= 0:
-            return bool(last - first > MIN_SIGMAS * MEDIAN_ERROR * deviations.max() and last >= medians.max())
-        risen = last > self.max_rise * lowest and last - lowest > max(MIN_REGAIN * first, MIN_SIGMAS * error)
+            return bool(last - first > self.min_sigmas * MEDIAN_ERROR * deviations.max() and last >= medians.max())
+        risen = last > self.max_rise * lowest and last - lowest > max(self.min_regain * first, self.min_sigmas * error)
         return bool(risen and last - lowest >= NEAR_WORST * (medians[best:].max() - lowest))
 
 

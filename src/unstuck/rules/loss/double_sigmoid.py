@@ -24,7 +24,7 @@ class DoubleSigmoid(Rule):
     one half, the loss has a floor at ln 2 for them, and the gradients fade as the first sigmoid becomes sure.
 
     ## Evidence
-    The number of sigmoids before the loss.
+    The number of sigmoids before the loss. It is there or not: there is no threshold to set.
 
     ## Stays silent on
     Logits that happen to lie between 0 and 1; sigmoids whose output is used elsewhere; `binary_cross_entropy`, which

@@ -26,7 +26,8 @@ class DoubleSoftmax(Rule):
     becomes sure. The network trains, slowly, and stops far from what it could learn.
 
     ## Evidence
-    The number of softmaxes before the loss, and the number of classes.
+    The number of softmaxes before the loss, and the number of classes. It is there or not: there is no threshold to
+    set.
 
     ## Stays silent on
     Log-softmax before cross-entropy, which changes nothing; softmaxes that other layers or losses take; targets that

@@ -66,6 +66,7 @@ class HockeyStick(Rule):
     needs = (Signal.START, Signal.LOSS_CALL)
     min_share = Threshold(MIN_SHARE, "of the early fall in loss")
     min_shrink = Threshold(MIN_SHRINK, "times, the fall of the logits' standard deviation")
+    min_excess = Threshold(MIN_EXCESS, "nat above the baseline")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs logits and a baseline at enough early steps."""
@@ -97,7 +98,7 @@ class HockeyStick(Rule):
         end = float(np.median(last))
         noise = ROBUST * float(np.median(np.abs(last - end)))
         fall, by_then = losses[0] - end, losses[0] - smooth_losses[least]
-        if losses[0] - baseline < MIN_EXCESS or stds[0] < MIN_STD or smooth_stds[least] <= 0:
+        if losses[0] - baseline < self.min_excess or stds[0] < MIN_STD or smooth_stds[least] <= 0:
             return None
         if fall <= MIN_NOISE * noise:
             return None

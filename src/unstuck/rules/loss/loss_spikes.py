@@ -65,6 +65,8 @@ class LossSpikes(Rule):
     needs = (Signal.LOSS_VALUES,)
     explains = ("L012",)
     min_spikes = Threshold(MIN_SPIKES, "spikes")
+    min_sigmas = Threshold(MIN_SIGMAS, "robust standard deviations")
+    min_rise = Threshold(MIN_RISE, "of the trailing median")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs the loss of nearly every step."""
@@ -79,7 +81,7 @@ class LossSpikes(Rule):
         steps, values = curve(trace)
         if len(values) < MIN_STEPS or several_objectives(trace) or values.min() <= 0:
             return
-        high, usual = _spikes(values)
+        high, usual = _spikes(values, self.min_sigmas, self.min_rise)
         starts = high[np.diff(high, prepend=-TRAILING) > 1]  # neighbours are one spike
         if len(starts) < self.min_spikes or len(high) > MAX_SHARE * len(values) or _is_periodic(starts):
             return
@@ -98,7 +100,7 @@ class LossSpikes(Rule):
         )
 
 
-def _spikes(values: Vector) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Vector]:
+def _spikes(values: Vector, sigmas: float, rise: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Vector]:
     """Return the positions of losses far above those before them, and the trailing median at every position."""
     usual = np.full(len(values), np.inf)
     high = np.zeros(len(values), dtype=bool)
@@ -111,7 +113,7 @@ def _spikes(values: Vector) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]],
         log_middle, log_noise = _middle_and_noise(np.log(rows))
         now = values[at]
         usual[at] = middle
-        linear = now - middle > np.maximum(MIN_SIGMAS * np.maximum(noise, LEAST_NOISE * middle), MIN_RISE * middle)
+        linear = now - middle > np.maximum(sigmas * np.maximum(noise, LEAST_NOISE * middle), rise * middle)
         high[at] = linear & (np.log(now) - log_middle > MIN_LOG_SIGMAS * log_noise) & (now > least)
     return np.flatnonzero(high), usual
 

@@ -28,7 +28,8 @@ class NonfiniteLoss(Rule):
     reach: nothing learned before that step survives.
 
     ## Evidence
-    The first such step, the number of such steps, and how many elements were not finite at the place named.
+    The first such step, the number of such steps, and how many elements were not finite at the place named. One such
+    step is enough, so there is no threshold to set.
 
     ## Stays silent on
     Finite losses, however large; masks and attention scores that are infinite at steps whose loss is finite.

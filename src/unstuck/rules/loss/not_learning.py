@@ -9,7 +9,7 @@ import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.objective import curve, factors, is_steady, prior_entropy, several_objectives, targets_move
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Vector
@@ -57,16 +57,18 @@ class NotLearning(Rule):
     stage = Stage.OUTCOME
     severity = Severity.WARNING
     needs = (Signal.LOSS_VALUES, Signal.LOSS_CALL)
+    min_steps = Threshold(MIN_STEPS, "steps")
+    max_sigmas = Threshold(MAX_SIGMAS, "standard errors")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs some hundred steps."""
         if missing := super().lacking(trace):
             return missing
-        return None if max(trace.objective) + 1 >= MIN_STEPS else f"{MIN_STEPS} steps"
+        return None if max(trace.objective) + 1 >= self.min_steps else f"{self.min_steps:g} steps"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge all losses with a baseline; the run learns when one of them does."""
-        if several_objectives(trace) or _warms_up(trace) or _still_falls(trace):
+        if several_objectives(trace) or _warms_up(trace) or _still_falls(trace, self.max_sigmas):
             return
         half = max(trace.objective) // 2
         judged = []
@@ -76,7 +78,9 @@ class NotLearning(Rule):
                 continue
             gains = baselines - values
             error = float(gains.std(ddof=1)) / len(gains) ** 0.5
-            learned = float(gains.mean()) > MAX_SIGMAS * error or _has_been_below(trace, baselines)
+            learned = float(gains.mean()) > self.max_sigmas * error or _has_been_below(
+                trace, baselines, self.max_sigmas
+            )
             if learned or targets_move(trace, loss):
                 return
             judged.append((loss, steps, float(values.mean()), float(baselines.mean()), error))
@@ -85,7 +89,7 @@ class NotLearning(Rule):
                 loss,
                 steps=(steps[0], steps[-1]),
                 measured=value,
-                threshold=baseline - MAX_SIGMAS * error,
+                threshold=baseline - self.max_sigmas * error,
                 unit="loss",
                 message=(
                     f"{loss.op} is {value:.4g} on average ({len(steps)} sampled steps from {steps[0]} to {steps[-1]}); "
@@ -115,7 +119,7 @@ def _pairs(trace: Trace, loss: Site, after: int) -> tuple[list[int], Vector, Vec
     return [call.step for call in calls], np.array([call.value for call in calls]), np.array(baselines)
 
 
-def _has_been_below(trace: Trace, baselines: Vector) -> bool:
+def _has_been_below(trace: Trace, baselines: Vector, sigmas: float) -> bool:
     """Tell whether the losses of a tenth of the run, unsampled steps included, were below the baseline on average.
 
     Only where the objective is the known losses times a constant.
@@ -127,7 +131,7 @@ def _has_been_below(trace: Trace, baselines: Vector) -> bool:
         return False
     windows = values[len(values) - WINDOWS * width :].reshape(WINDOWS, width) / float(np.median(factor))
     errors = np.hypot(windows.std(axis=1, ddof=1) / width**0.5, baselines.std(ddof=1) / len(baselines) ** 0.5)
-    return bool(np.any(baselines.mean() - windows.mean(axis=1) > MAX_SIGMAS * errors))
+    return bool(np.any(baselines.mean() - windows.mean(axis=1) > sigmas * errors))
 
 
 def _warms_up(trace: Trace) -> bool:
@@ -139,7 +143,7 @@ def _warms_up(trace: Trace) -> bool:
     return False
 
 
-def _still_falls(trace: Trace) -> bool:
+def _still_falls(trace: Trace, sigmas: float) -> bool:
     """Tell whether the objective's last quarter is below the one before by more than the noise."""
     _, values = curve(trace)
     quarter = len(values) // 4
@@ -147,4 +151,4 @@ def _still_falls(trace: Trace) -> bool:
         return False
     before, last = values[-2 * quarter : -quarter], values[-quarter:]
     error = math.hypot(before.std(ddof=1), last.std(ddof=1)) / quarter**0.5
-    return bool(before.mean() - last.mean() > MAX_SIGMAS * error)
+    return bool(before.mean() - last.mean() > sigmas * error)

@@ -22,7 +22,7 @@ class OneUnitSoftmax(Rule):
     The output does not depend on the input, so nothing before it gets a gradient: the layers below learn nothing.
 
     ## Evidence
-    The number of classes.
+    The number of classes. With one, the output is 1 to the bit: there is no threshold to set.
 
     ## Stays silent on
     Dimensions that are 1 in some steps only, such as attention over a first token.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 
 MIN_SHARE = 0.5  # of the sampled steps must show nothing but zeros and ones, and both
@@ -48,6 +48,7 @@ class ProbabilityMse(Rule):
     stage = Stage.LOSS
     needs = (Signal.STEPS, Signal.LOSS_CALL)
     explains = ("A001", "G001", "L013")
+    min_share = Threshold(MIN_SHARE, "of the sampled steps")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each squared error that a softmax or sigmoid feeds."""
@@ -62,14 +63,14 @@ class ProbabilityMse(Rule):
         own_input = {step for step, same in trace.scalars(loss, "target_is_data") if same}
         seen = trace.scalars(loss, "target_mean")
         labels = [(step, mean) for step, mean in seen if step not in own_input and _zeros_and_ones(trace, loss, step)]
-        if not labels or len(labels) <= MIN_SHARE * len(seen):
+        if not labels or len(labels) <= self.min_share * len(seen):
             return
         share = sum(mean for _, mean in labels) / len(labels)
         yield self.finding(
             loss,
             steps=(labels[0][0], labels[-1][0]),
             measured=100 * len(labels) / len(seen),
-            threshold=100 * MIN_SHARE,
+            threshold=100 * self.min_share,
             unit="% of the sampled steps",
             message=f"{loss.op} fits the output of a {source.op} to zeros and ones ({share:.0%} ones)",
             evidence=(Evidence("ones among the targets", 100 * share, "%"),),

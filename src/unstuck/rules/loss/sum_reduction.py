@@ -9,7 +9,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.objective import HAND_WRITTEN, factors, is_scale_free, is_steady, main_loss
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough, span
 from unstuck.trace import Kind, Signal, Site, Trace
 
@@ -56,6 +56,8 @@ class SumReduction(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.LOSS_CALL)
     explains = ("A001", "A002", "A003", "G002", "U001", "L011", "L012", "L013", "L014")
+    min_factor = Threshold(MIN_FACTOR, "terms of the sum")
+    max_ratio = Threshold(MAX_RATIO, "update-to-data ratio")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge the objective as a whole: a sum of several losses has one factor."""
@@ -68,7 +70,7 @@ class SumReduction(Rule):
         factor, ratio = float(np.median(values)), _largest_ratio(trace)
         summed = is_steady(shares) and TERMS_SHARE[0] <= float(np.median(shares)) <= TERMS_SHARE[1]
         broken = any(not np.isfinite(value) for value in trace.objective.values())
-        if not summed or factor < MIN_FACTOR or not (broken or ratio > MAX_RATIO):
+        if not summed or factor < self.min_factor or not (broken or ratio > self.max_ratio):
             return
         yield self._report(loss, span(steps), factor, ratio)
 
@@ -77,7 +79,7 @@ class SumReduction(Rule):
             loss,
             steps=steps,
             measured=factor,
-            threshold=MIN_FACTOR,
+            threshold=self.min_factor,
             unit="times the mean loss",
             message=(
                 f"backward is called on the sum of {factor:.3g} terms, whose gradient is {factor:.3g} times that of "

@@ -34,7 +34,8 @@ class WrongSign(Rule):
     Each update makes the predictions worse, ever faster. The loss rises without bound or the network saturates.
 
     ## Evidence
-    The factor, and the loss at the first and last sampled step.
+    The factor, and the loss at the first and last sampled step. Only its sign is judged, so there is no threshold to
+    set.
 
     ## Stays silent on
     Objectives that a loss is only a part of (an entropy bonus, a policy gradient with its rewards, a reversed

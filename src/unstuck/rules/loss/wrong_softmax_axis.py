@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Vector
 
@@ -53,6 +53,7 @@ class WrongSoftmaxAxis(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS,)  # also losses without a baseline (kl_div)
     explains = ("L001", "L005", "L013", "S001")
+    min_examples = Threshold(MIN_EXAMPLES, "examples in the batch")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each softmax by the losses that it reaches."""
@@ -72,7 +73,7 @@ class WrongSoftmaxAxis(Rule):
         wrong = [
             (step, shape)
             for step, shape in shapes
-            if _goes_over_the_batch(shape, int(dims[step]), _examples(loss, predictions[step]))
+            if _goes_over_the_batch(shape, int(dims[step]), _examples(loss, predictions[step], self.min_examples))
         ]
         if not wrong or len(wrong) <= MIN_SHARE * len(shapes):
             return None
@@ -83,7 +84,7 @@ class WrongSoftmaxAxis(Rule):
             softmax,
             steps=(wrong[0][0], step),
             measured=float(examples),
-            threshold=float(MIN_EXAMPLES),
+            threshold=self.min_examples,
             unit="examples",
             message=(
                 f"{softmax.label} goes over dimension {dim} of ({sizes}), "
@@ -93,10 +94,10 @@ class WrongSoftmaxAxis(Rule):
         )
 
 
-def _examples(loss: Site, shape: Vector) -> float | None:
+def _examples(loss: Site, shape: Vector, least: float) -> float | None:
     """Return how many examples a loss is given, by the first dimension of its predictions; None when it may not be."""
     certain = len(shape) in (1, 2) or len(shape) >= IMAGE_DIMS or (loss.op in TAKES_CLASSES and len(shape) > 1)
-    return float(shape[0]) if certain and len(shape) and shape[0] >= MIN_EXAMPLES else None
+    return float(shape[0]) if certain and len(shape) and shape[0] >= least else None
 
 
 def _goes_over_the_batch(shape: Vector, dim: int, examples: float | None) -> bool:

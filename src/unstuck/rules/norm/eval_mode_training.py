@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_STEPS = 4  # sampled steps of training in eval mode, up to the last one
@@ -52,6 +52,7 @@ class EvalModeTraining(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.UPDATES)
     explains = ("N003", "L012", "L013")
+    min_steps = Threshold(MIN_STEPS, "sampled steps in eval mode")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs batch normalisation or dropout."""
@@ -67,7 +68,7 @@ class EvalModeTraining(Rule):
             (site, steps)
             for site in trace.of_kind(Kind.NORM, Kind.DROPOUT)
             for steps in [_in_eval_mode(trace, site)]
-            if len(steps) >= MIN_STEPS and _updated(trace, graph, site, steps)
+            if len(steps) >= self.min_steps and _updated(trace, graph, site, steps)
         ]
         if stuck:
             yield self._report(*stuck[0], layers=len(stuck))

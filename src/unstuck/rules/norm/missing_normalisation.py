@@ -61,23 +61,24 @@ class MissingNormalisation(Rule):
     explains = ("I003", "I004", "G001", "G002", "G004", "G006", "A001", "L013", "U002", "U003")
     max_change = Threshold(MAX_CHANGE, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
+    min_layers = Threshold(MIN_LAYERS, "hidden weight layers in a row")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs a chain long enough."""
         if missing := super().lacking(trace):
             return missing
-        long = any(len(chain.layers) >= MIN_LAYERS for chain in chains(trace))
-        return None if long else f"{MIN_LAYERS} hidden weight layers in a row without a norm"
+        long = any(len(chain.layers) >= self.min_layers for chain in chains(trace))
+        return None if long else f"{self.min_layers:g} hidden weight layers in a row without a norm"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each long chain by the gradient at its layers."""
         unscaled = UnscaledWeights()
         blamed = set() if unscaled.lacking(trace) else {finding.site_index for finding in unscaled.detect(trace)}
         for chain in chains(trace):
-            if len(chain.layers) < MIN_LAYERS or blamed & {layer.index for layer in chain.layers}:
+            if len(chain.layers) < self.min_layers or blamed & {layer.index for layer in chain.layers}:
                 continue
             points = [(layer, point) for layer in chain.layers for point in [_norm(trace, layer)] if point]
-            if len(points) < MIN_LAYERS:
+            if len(points) < self.min_layers:
                 continue
             slope = float(np.polyfit(np.arange(len(points)), [math.log10(norm) for _, (norm, _) in points], 1)[0])
             change = 10.0 ** min(abs(slope) * (len(points) - 1), 300.0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_REDUNDANT = 0  # units with a bias that the next layer subtracts again
@@ -51,6 +51,7 @@ class RedundantBias(Rule):
     severity = Severity.INFO
     needs = (Signal.STEPS, Signal.WEIGHT_LAYERS, Signal.NORMS)
     fixes = ("fold-bias-into-norm",)
+    max_gradient_share = Threshold(MAX_GRADIENT_SHARE, "of the weight's gradient")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each weight layer that feeds batch normalisation alone."""
@@ -60,7 +61,7 @@ class RedundantBias(Rule):
             if not biases or not norms or any(n.kind is not Kind.NORM or n.op != "batch_norm" for n in norms):
                 continue
             share = _gradient_share(trace, layer, biases[0])
-            if len(trace.consumers(layer)) == len(norms) and (share is None or share <= MAX_GRADIENT_SHARE):
+            if len(trace.consumers(layer)) == len(norms) and (share is None or share <= self.max_gradient_share):
                 yield self._report(trace, layer, biases[0], norms[0], share)
 
     def _report(self, trace: Trace, layer: Site, bias: Site, norm: Site, share: float | None) -> Finding:

@@ -25,7 +25,8 @@ class SingletonNorm(Rule):
     Everything before the layer is cut off from the loss. An RMS norm keeps nothing but the sign.
 
     ## Evidence
-    The number of values that are normalised together.
+    The number of values that are normalised together. Nothing is left of a single value, so there is no threshold to
+    set.
 
     ## Stays silent on
     Norms over two values or more; batch normalisation, which refuses a single value in training; instance

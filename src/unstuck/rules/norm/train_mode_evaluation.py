@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.evaluation import NOT_SEEN, evaluations, on, repeated, twin
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Signal, Site, Trace
 
 MAX_ACTIVE = 0  # evaluation passes with dropout or batch statistics
@@ -51,6 +51,7 @@ class TrainModeEvaluation(Rule):
     stage = Stage.NORMALISATION
     severity = Severity.WARNING
     needs = (Signal.STEPS,)
+    max_rate = Threshold(MAX_RATE, "passes per training step")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs an evaluation pass through a norm or dropout."""
@@ -58,7 +59,7 @@ class TrainModeEvaluation(Rule):
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Report the first layer of each operation that is in train mode in an evaluation."""
-        active = [(site, steps) for site in evaluations(trace) if (steps := _active(trace, site))]
+        active = [(site, steps) for site in evaluations(trace) if (steps := _active(trace, site, self.max_rate))]
         reported: set[str] = set()
         for site, steps in active:
             if site.op in reported:
@@ -86,11 +87,11 @@ class TrainModeEvaluation(Rule):
         )
 
 
-def _active(trace: Trace, site: Site) -> list[int]:
+def _active(trace: Trace, site: Site, max_rate: float) -> list[int]:
     """Return the steps at which a trained layer was in train mode while the network was being evaluated."""
     if twin(trace, site) is None:
         return []
-    if not _rare(trace, site):
+    if not _rare(trace, site, max_rate):
         return []
     return [
         step
@@ -108,7 +109,7 @@ def _scored(trace: Trace, site: Site, step: int) -> bool:
     return (trace.scalar(site, "losses", step) or 0.0) + (trace.scalar(site, "comparisons", step) or 0.0) > 0
 
 
-def _rare(trace: Trace, site: Site) -> bool:
+def _rare(trace: Trace, site: Site, max_rate: float) -> bool:
     """Tell whether the pass is no part of each training step."""
     step, entered = (trace.scalars(site, "entered") or [(0, 0.0)])[-1]
-    return entered <= max(1.0, MAX_RATE * step)
+    return entered <= max(1.0, max_rate * step)

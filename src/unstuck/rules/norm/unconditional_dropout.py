@@ -25,7 +25,8 @@ class UnconditionalDropout(Rule):
     worse than what was trained and change from call to call.
 
     ## Evidence
-    The probability of being dropped, and the number of passes looked at that show it.
+    The probability of being dropped, and the number of passes looked at that show it. Dropout is on or off: there is no
+    threshold to set.
 
     ## Stays silent on
     Dropout modules that were put into train mode on purpose (Monte Carlo dropout); several passes over one batch in

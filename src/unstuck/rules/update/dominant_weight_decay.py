@@ -69,6 +69,7 @@ class DominantWeightDecay(Rule):
     needs = (Signal.UPDATES, Signal.LOSS_VALUES)
     explains = ("A002", "A003", "A007", "G001", "G004", "L003", "L013", "N009", "U002", "U003")
     max_decay = Threshold(MAX_DECAY, "times the gradient part of an update")
+    max_kept = Threshold(MAX_KEPT, "of a weight's first rms")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs an optimizer whose weight decay is known."""
@@ -88,7 +89,7 @@ class DominantWeightDecay(Rule):
                 continue
             members = [weight for weight in weight_matrices(trace) if weight.index in optimizer.parameters]
             balances = [balance for weight in members for balance in [_balance(trace, optimizer, weight)] if balance]
-            ruled = [b for b in balances if b.decay > self.max_decay and b.kept < MAX_KEPT]
+            ruled = [b for b in balances if b.decay > self.max_decay and b.kept < self.max_kept]
             if ruled and len(ruled) > MIN_SHARE * len(balances):
                 yield self._report(trace, optimizer, decay[-1], ruled, len(balances))
 

@@ -60,6 +60,8 @@ class OversizedUpdates(Rule):
     explains = ("A001", "A002", "A003", "L011", "L012", "L013", "L014")
     max_ratio = Threshold(MAX_RATIO, "update-to-data ratio")
     output_max_ratio = Threshold(OUTPUT_MAX_RATIO, "update-to-data ratio of an output layer")
+    error_ratio = Threshold(ERROR_RATIO, "update-to-data ratio, for an error")
+    blow_up_ratio = Threshold(BLOW_UP_RATIO, "update-to-data ratio of a first update that blows the loss up")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs enough updates after the first ones."""
@@ -99,7 +101,7 @@ class OversizedUpdates(Rule):
                     Evidence("largest ratio", float(ratios.max())),
                     Evidence("sampled steps", float(len(steps)), "steps"),
                 ),
-                severity=Severity.ERROR if measured > ERROR_RATIO else Severity.WARNING,
+                severity=Severity.ERROR if measured > self.error_ratio else Severity.WARNING,
             )
 
     def _first_updates(self, trace: Trace) -> Iterator[Finding]:
@@ -108,7 +110,7 @@ class OversizedUpdates(Rule):
         for weight in weight_matrices(trace):
             steps, ratios = trace.update_to_data(weight)
             early = steps < FIRST_STEP
-            if not early.any() or ratios[early].max() <= BLOW_UP_RATIO:
+            if not early.any() or ratios[early].max() <= self.blow_up_ratio:
                 continue
             step = int(steps[early][ratios[early].argmax()])
             worst = float(ratios[early].max())
@@ -116,7 +118,7 @@ class OversizedUpdates(Rule):
                 weight,
                 steps=(step, int(steps[early][-1])),
                 measured=worst,
-                threshold=BLOW_UP_RATIO,
+                threshold=self.blow_up_ratio,
                 unit="1",
                 message=(
                     f"the update of {weight.label} at step {step} is {worst:.2g} of its values, and the loss goes from "

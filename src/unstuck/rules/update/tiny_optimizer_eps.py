@@ -65,6 +65,7 @@ class TinyOptimizerEps(Rule):
     needs = (Signal.PARAMETER_GRADIENTS,)
     explains = ("A006", "G005", "L011", "L013", "U002", "U003")
     max_eps = Threshold(MAX_EPS, "times the root mean square of the gradients")
+    slow_ratio = Threshold(SLOW_RATIO, "update-to-data ratio")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs an optimizer that divides by eps."""
@@ -122,7 +123,7 @@ class TinyOptimizerEps(Rule):
             late < early - MIN_LEFT * abs(early)
             or not sizes
             or eps <= self.max_eps * np.median(sizes)
-            or np.median(ratios) >= SLOW_RATIO
+            or np.median(ratios) >= self.slow_ratio
         ):
             return
         size, ratio = float(np.median(sizes)), float(np.median(ratios))

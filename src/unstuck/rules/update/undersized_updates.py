@@ -67,6 +67,7 @@ class UndersizedUpdates(Rule):
     needs = (Signal.UPDATES, Signal.LOSS_VALUES)
     explains = ("L013",)
     min_ratio = Threshold(MIN_RATIO, "update-to-data ratio")
+    max_fall = Threshold(MAX_FALL, "of the loss at the beginning")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs enough updates after the first ones."""
@@ -79,7 +80,7 @@ class UndersizedUpdates(Rule):
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge all weight matrices together."""
         early, late = loss_at_ends(trace)
-        if trace.facts.weights_loaded or _starts_trained(trace) or not late > early - MAX_FALL * abs(early):
+        if trace.facts.weights_loaded or _starts_trained(trace) or not late > early - self.max_fall * abs(early):
             return
         judged: list[tuple[Site, float, Series]] = []
         for weight in weight_matrices(trace):

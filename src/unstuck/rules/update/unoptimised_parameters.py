@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.updates import optimizers
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -56,6 +56,7 @@ class UnoptimisedParameters(Rule):
     severity = Severity.WARNING
     needs = (Signal.PARAMETER_GRADIENTS, Signal.UPDATES)
     explains = ("L013", "U002", "U003", "U005")
+    min_steps = Threshold(MIN_STEPS, "sampled steps without a change")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs an optimizer."""
@@ -70,7 +71,7 @@ class UnoptimisedParameters(Rule):
             return
         parameters = [site for site in trace.of_kind(Kind.PARAMETER) if site.owner is not None and site.requires_grad]
         forgotten = {site.index: _steps_unchanged(trace, site) for site in parameters if site.index not in known}
-        found = [trace.sites[index] for index, steps in forgotten.items() if len(steps) >= MIN_STEPS]
+        found = [trace.sites[index] for index, steps in forgotten.items() if len(steps) >= self.min_steps]
         if len(found) <= MAX_FORGOTTEN:
             return
         first = min(found, key=lambda site: (trace.sites[site.owner or 0].order, site.order))
