@@ -7,21 +7,17 @@ Prints a markdown table; exits with 1 when a faulty program is not worse than it
 
 import argparse
 import math
-import os
-import subprocess
 import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from zoo.processes import INTERRUPTED, Processes, ProgramError, at_least_one, each, failed
 
 FAULTY = Path(__file__).resolve().parent / "faulty"
 MARGIN = 0.05  # of the twin's loss; the smallest difference that counts as worse
 TIME_LIMIT = 120  # seconds per program; the slowest takes 6 on one idle core
-
-
-class ProgramError(RuntimeError):
-    """A program that stopped, or printed no final metric."""
 
 
 class Result(NamedTuple):
@@ -44,36 +40,37 @@ class Result(NamedTuple):
         return math.isfinite(self.fixed) and (self.is_worse or not self.must_be_worse)
 
 
-def final_metric(script: Path, name: str) -> float:
+def final_metric(script: Path, name: str, processes: Processes) -> float:
     """Run a program on one thread and return the number of the one line `NAME NUMBER` it prints.
 
     Raises ProgramError when the program fails, runs too long, or prints that line not exactly once.
     """
     label = f"{script.parent.name}/{script.name}"
-    try:
-        done = subprocess.run(
-            [sys.executable, str(script)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ProgramError(f"{label} took longer than {TIME_LIMIT} s") from None
-    if done.returncode:
-        raise ProgramError(f"{label} exited with {done.returncode}:\n{done.stderr}")
-    values = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(f"{name} ")]
+    printed = processes.run([sys.executable, str(script)], label=label, time_limit=TIME_LIMIT)
+    values = [line.removeprefix(name) for line in printed.splitlines() if line.startswith(f"{name} ")]
     if len(values) != 1:
         raise ProgramError(f"{label} printed {len(values)} lines '{name} NUMBER', not one")
-    return float(values[0])
+    try:
+        return float(values[0])
+    except ValueError:
+        raise ProgramError(f"{label} printed '{name}{values[0]}', not a number") from None
 
 
-def run_pair(folder: Path) -> Result:
+def run_pair(folder: Path, processes: Processes) -> Result:
     """Run both programs of a folder and compare them as its expect.toml says."""
     expect = tomllib.loads((folder / "expect.toml").read_text(encoding="utf-8"))
-    faulty, fixed = (final_metric(folder / name, expect["metric"]) for name in ("faulty.py", "fixed.py"))
+    faulty, fixed = (final_metric(folder / name, expect["metric"], processes) for name in ("faulty.py", "fixed.py"))
     return Result(folder.name, expect["root"], faulty, fixed, expect.get("worse", True))
+
+
+def slugs() -> list[str]:
+    """Return the names of all pairs."""
+    return sorted(path.parent.name for path in FAULTY.glob("*/expect.toml"))
+
+
+def measure(names: Sequence[str], jobs: int) -> tuple[list[Result], list[str]]:
+    """Run pairs, `jobs` at a time; return the results, and what went wrong with others."""
+    return each(run_pair, [FAULTY / name for name in names], jobs)
 
 
 def table(results: list[Result]) -> str:
@@ -90,21 +87,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the pairs named (default: all) and print the table; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.check", description=__doc__.splitlines()[0])
     parser.add_argument("slugs", nargs="*", metavar="SLUG", help="pairs to run (default: all)")
-    parser.add_argument("--jobs", type=int, default=2, help="programs to run at a time (default: 2)")
+    parser.add_argument("--jobs", type=at_least_one, default=2, metavar="N", help="pairs to run at a time (default: 2)")
     options = parser.parse_args(arguments)
-    known = sorted(path.parent.name for path in FAULTY.glob("*/expect.toml"))
+    known = slugs()
     if unknown := sorted(set(options.slugs) - set(known)):
         parser.error(f"no such pair: {', '.join(unknown)}; known: {', '.join(known)}")
-    if options.jobs < 1:
-        parser.error("--jobs must be at least 1")
     try:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(run_pair, [FAULTY / slug for slug in options.slugs or known]))
-    except ProgramError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        results, failures = measure(options.slugs or known, options.jobs)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
     sys.stdout.write(table(results) + "\n")
-    return 0 if all(result.passes for result in results) else 1
+    if failures:
+        sys.stdout.write(f"\n{failed(failures)}\n")
+    return 0 if not failures and all(result.passes for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Run one program under watch and say, as JSON on the last line, what was found, where, and how early.
 
-    python -m zoo.watch_one PROGRAM.py [METRIC]
+    python -m zoo.watch_one PROGRAM.py [--metric NAME] [--root CODE] [--steps N]
 
-A finding's first step is found by judging the record again as it was after each sampled step.
+When a root was first named is found by judging the record again as it was after each sampled step.
 """
 
+import argparse
 import io
 import json
 import sys
@@ -17,25 +18,29 @@ from unstuck.api import MENDING, Run, judge
 from unstuck.capture.programs import read_program
 from unstuck.capture.script import run_program
 from unstuck.config import Config
-from unstuck.findings import Severity
+from unstuck.report import Report
 from unstuck.rules.causes import group
-from unstuck.trace import Trace
 
 
-def first_roots(trace: Trace, config: Config) -> dict[str, int]:
-    """Return, for each code that was ever the first root, the first step after which it was."""
-    first: dict[str, int] = {}
-    for step in trace.steps:
-        causes = group(judge(trace.until(step), config)[0])
-        if causes and causes[0].root.severity > Severity.INFO:
-            first.setdefault(causes[0].root.code, step)
-    return first
+def first_named(report: Report, config: Config, root: str) -> int | None:
+    """Return the first step after which a code, of whatever severity, led the report; None when it never did.
+
+    What only the end shows (a run without a single step, say) counts for the last step.
+    """
+    for step in report.trace.steps:
+        causes = group(judge(report.trace.until(step), config)[0])
+        if causes and causes[0].root.code == root:
+            return step
+    leads = bool(report.causes) and report.causes[0].root.code == root
+    return max(report.run.steps - 1, 0) if leads else None
 
 
-def watch(program: Path, metric: str) -> dict[str, Any]:
-    """Run a program and return what was found."""
+def watch(
+    program: Path, metric: str = "final_loss", root: str | None = None, steps: int | None = None
+) -> dict[str, Any]:
+    """Run a program, for at most so many steps, and return what was found."""
     config, output = Config(), io.StringIO()
-    watched = Run(config, title=program.name)
+    watched = Run(config, max_steps=steps, title=program.name)
     begun = time.perf_counter()
     with redirect_stdout(output), watched:
         outcome = run_program(read_program(program), [])
@@ -46,6 +51,7 @@ def watch(program: Path, metric: str) -> dict[str, Any]:
     return {
         "exit_code": outcome.exit_code,
         "internal_error": report.trace.facts.internal_error or failed,
+        "steps": report.run.steps,
         "seconds": seconds,
         "metric": values[-1] if values else None,
         "codes": report.codes(),
@@ -59,9 +65,23 @@ def watch(program: Path, metric: str) -> dict[str, Any]:
             }
             for cause in report.causes
         ],
-        "first_named": first_roots(report.trace, config),
+        "not_checked": {rule.code: rule.lacking for rule in report.not_checked},
+        "first_named": None if root is None else first_named(report, config, root),
     }
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Watch the program named and print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.watch_one", description=__doc__.splitlines()[0])
+    parser.add_argument("program", type=Path)
+    parser.add_argument("--metric", default="final_loss", help="name before the number on the last line of output")
+    parser.add_argument("--root", metavar="CODE", help="also find the step at which this code was first named first")
+    parser.add_argument("--steps", type=int, metavar="N", help="end the training after N updates")
+    options = parser.parse_args(arguments)
+    found = watch(options.program.resolve(), options.metric, options.root, options.steps)
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(watch(Path(sys.argv[1]).resolve(), *(sys.argv[2:] or ["final_loss"]))) + "\n")
+    sys.exit(main())
