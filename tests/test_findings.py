@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from unstuck.findings import Evidence, Finding, Severity
+from unstuck.findings import Evidence, Finding, Place, Severity
 from unstuck.trace import Location
 
 
@@ -63,7 +63,13 @@ def test_severities_rise():
 
 def test_evidence_is_a_pure_number_unless_it_has_a_unit():
     assert Evidence("std of the weights", 1.0).unit == "1"
-    assert finding().evidence == finding().fixes == finding().explains == ()
+    assert finding().evidence == finding().fixes == finding().explains == finding().related == ()
+
+
+def test_the_other_places_of_a_fault_are_part_of_it():
+    softmax = Place("softmax", Location("/home/user/train.py", 2))
+    assert finding(related=(softmax,)).related == (softmax,)
+    assert finding(related=(softmax,)) != finding()
 
 
 def test_the_index_of_the_site_is_no_part_of_its_identity():

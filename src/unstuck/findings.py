@@ -30,12 +30,21 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A further place that a finding speaks of: the site's label and its line."""
+
+    site: str
+    location: Location | None
+
+
+@dataclass(frozen=True)
 class Finding:
     """A claim: what was measured, where, when, and against which threshold.
 
     `measured` and `threshold` are in `unit`. `steps` is the first and last step the measurement covers, `site` the
-    label of the place. `explains` holds the codes of rules whose findings
-    may be consequences of this one, `fixes` the names of remedies. Raises ValueError when a number is missing or NaN.
+    label of the place, `related` the other places that the fault needs, such as the softmax before a loss that has
+    its own. `explains` holds the codes of rules whose findings may be consequences of this one, `fixes` the names of
+    remedies. Raises ValueError when a number is missing or NaN.
     """
 
     code: str
@@ -52,6 +61,7 @@ class Finding:
     fixes: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
     site_index: int | None = field(default=None, compare=False)
+    related: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         for what in ("measured", "threshold"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rules.helpers import TraceBuilder, normal
-from unstuck.findings import Evidence, Severity
+from unstuck.findings import Evidence, Place, Severity
 from unstuck.report import NotChecked, Report
 from unstuck.report.json import SCHEMA_VERSION, as_dict
 from unstuck.trace import Kind, Location, Role, Trace, Watching
@@ -80,6 +80,7 @@ def test_a_finding_in_full(tmp_path):
         severity=Severity.ERROR,
         evidence=(Evidence("dead", 3.0, "%"),),
         fixes=("rescale-weights",),
+        related=(Place("fc (linear)", None),),
     )
     (cause,) = parsed(report(found))["causes"]
     assert cause["explains"] == cause["also"] == []
@@ -95,6 +96,7 @@ def test_a_finding_in_full(tmp_path):
         "unit": "1",
         "message": "60 % of the outputs are saturated",
         "evidence": [{"name": "dead", "value": 3.0, "unit": "%"}],
+        "related": [{"site": "fc (linear)", "location": None}],
         "fixes": ["rescale-weights"],
     }
 

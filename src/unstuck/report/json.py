@@ -98,6 +98,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "unit": finding.unit,
         "message": finding.message,
         "evidence": [{"name": e.name, "value": e.value, "unit": e.unit} for e in finding.evidence],
+        "related": [{"site": place.site, "location": _location(place.location)} for place in finding.related],
         "fixes": list(finding.fixes),
     }
 

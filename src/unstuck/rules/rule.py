@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Self, overload
 
-from unstuck.findings import Evidence, Finding, Severity
+from unstuck.findings import Evidence, Finding, Place, Severity
 from unstuck.trace import Signal, Site, Trace
 
 HEADINGS = (
@@ -105,6 +105,7 @@ class Rule(ABC):
         evidence: tuple[Evidence, ...] = (),
         severity: Severity | None = None,
         fixes: tuple[str, ...] | None = None,
+        related: tuple[Site, ...] = (),
     ) -> Finding:
         """Build a finding of this rule at a site (None: the run as a whole)."""
         return Finding(
@@ -122,6 +123,7 @@ class Rule(ABC):
             self.fixes if fixes is None else fixes,
             self.explains,
             site.index if site else None,
+            tuple(Place(other.label, other.location) for other in related),
         )
 
     @classmethod

@@ -94,6 +94,7 @@ class TestFires:
             "one layer 48 → 48 can do the same",
         )
         assert [e.value for e in finding.evidence] == [48, 192, 48]
+        assert [place.site for place in finding.related] == ["second (linear)"]
 
     def test_through_dropout(self):
         b, first, second = pair(48, 48, 48)

@@ -54,6 +54,20 @@ class TestFires:
         b, site = network(predictions, targets)
         assert check_fires(BroadcastLoss, b.trace, at=site).measured == pairs
 
+    @pytest.mark.parametrize(
+        ("predictions", "targets", "side"),
+        [
+            ((64, 1), (64,), ("predictions", 1)),
+            ((64,), (64, 1), ("targets", 1)),
+            ((12, 1, 5), (12, 5), ("predictions", 1)),
+            ((8, 12, 1), (12, 5), None),
+        ],
+    )
+    def test_the_dimension_too_many(self, predictions, targets, side):
+        b, site = network(predictions, targets)
+        found = [(e.name, e.value) for e in check_fires(BroadcastLoss, b.trace, at=site).evidence[1:]]
+        assert found == ([(f"superfluous dimension of the {side[0]}", side[1])] if side else [])
+
     def test_message(self):
         b, site = network((64, 1), (64,), "smooth_l1_loss")
         finding = check_fires(

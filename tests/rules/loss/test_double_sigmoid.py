@@ -43,6 +43,7 @@ class TestFires:
             message=f"{LOSS} applies a sigmoid to its input, which comes out of the sigmoid at train.py:3 already",
         )
         assert (finding.measured, finding.threshold, finding.unit) == (1.0, 0.0, "sigmoids")
+        assert [(place.site, str(place.location)) for place in finding.related] == [("sigmoid", "train.py:3")]
 
 
 def test_needs_a_loss_call():

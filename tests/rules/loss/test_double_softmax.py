@@ -51,6 +51,7 @@ class TestFires:
         )
         assert (finding.measured, finding.threshold, finding.steps) == (1.0, 0.0, (0, 9))
         assert [(e.name, e.value) for e in finding.evidence] == [("classes", 5)]
+        assert [(place.site, str(place.location)) for place in finding.related] == [("softmax", "train.py:3")]
 
 
 def test_needs_a_loss_call():

@@ -43,6 +43,23 @@ class TestFires:
             message=f"head ({op}) chooses among 1 class: its output is 1 whatever its input",
         )
         assert (finding.measured, finding.threshold, finding.unit, finding.steps) == (1, 2, "classes", (0, 9))
+        assert finding.evidence == finding.related == ()
+
+    @pytest.mark.parametrize(
+        ("shape", "axes"), [((8, 1), []), ((8, 12, 1), [1]), ((8, 1, 12), [2]), ((8, 4, 12, 1), [1, 2]), ((1,), [])]
+    )
+    def test_where_else_there_is_something_to_choose_from(self, shape, axes):
+        b, site = network(1)
+        for step in b.steps:
+            b.trace.add_vector(step, site.index, "shape", shape)
+        finding = check_fires(OneUnitSoftmax, b.trace, at=site)
+        assert [(e.name, e.value) for e in finding.evidence] == [("larger dimension", axis) for axis in axes]
+
+    def test_the_loss_that_takes_its_output(self):
+        b, site = network(1)
+        b.loss("binary_cross_entropy", baseline=0.7, after=site)
+        (place,) = check_fires(OneUnitSoftmax, b.trace, at=site).related
+        assert place.site == "binary_cross_entropy"
 
 
 def test_needs_a_backward_pass():

@@ -55,6 +55,13 @@ class TestFires:
         b, site = network(0.9, 0.5)
         check_fires(UnnormalisedLogProbs, b.trace, at=site, severity=Severity.WARNING)
 
+    def test_the_softmax_that_feeds_it_with_something_in_between(self):
+        b, site = network(0.9, 0.5)
+        assert check_fires(UnnormalisedLogProbs, b.trace, at=site, severity=Severity.WARNING).related == ()
+        b.edge(b.site(Kind.SOFTMAX, "log_softmax", "head"), site, direct=False)
+        finding = check_fires(UnnormalisedLogProbs, b.trace, at=site, severity=Severity.WARNING)
+        assert [place.site for place in finding.related] == ["head (log_softmax)"]
+
     def test_a_sum_too_large_for_a_float(self):
         b, site = network(1.0, math.inf)
         check_fires(UnnormalisedLogProbs, b.trace, at=site, severity=Severity.ERROR)

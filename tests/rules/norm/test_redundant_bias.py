@@ -58,6 +58,7 @@ class TestFires:
         )
         assert (finding.measured, finding.threshold, finding.unit) == (64.0, MAX_REDUNDANT, "units")
         assert finding.fixes == ("fold-bias-into-norm",)
+        assert [place.site for place in finding.related] == ["bn (batch_norm)"]
         assert len(finding.evidence) == (share is not None)
 
 

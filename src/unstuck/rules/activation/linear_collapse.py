@@ -89,6 +89,7 @@ class LinearCollapse(Rule):
                 Evidence("width between", float(between), "features"),
                 Evidence("width after", float(outputs), "features"),
             ),
+            related=(second,),
         )
 
 

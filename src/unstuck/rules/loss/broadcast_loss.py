@@ -33,7 +33,7 @@ class BroadcastLoss(Rule):
     to the variance of the targets and stays there.
 
     ## Evidence
-    The number of targets that each prediction is compared with.
+    The number of targets that each prediction is compared with, and the dimension of size 1 that one side has too many.
 
     ## Stays silent on
     Equal shapes; one target for many predictions or the reverse (a constant, an ensemble), where only one side is
@@ -81,7 +81,11 @@ class BroadcastLoss(Rule):
                 f"{site.op} compares predictions of shape {_spell(predictions)} with targets of shape "
                 f"{_spell(targets)}: each prediction with {pairs:.0f} targets"
             ),
-            evidence=(Evidence("comparisons", pairs * math.prod(predictions), "elements"),),
+            evidence=(
+                Evidence("comparisons", pairs * math.prod(predictions), "elements"),
+                *_superfluous("predictions", predictions, targets),
+                *_superfluous("targets", targets, predictions),
+            ),
         )
 
 
@@ -94,6 +98,13 @@ def all_with_all(predictions: Vector, targets: Vector) -> float:
     whole = math.prod(max(a, b) for a, b in zip(left, right, strict=True))
     times = (whole / max(1.0, math.prod(left)), whole / max(1.0, math.prod(right)))
     return times[0] if min(times) > 1.0 else 1.0
+
+
+def _superfluous(side: str, shape: Vector, other: Vector) -> tuple[Evidence, ...]:
+    """Return which dimension of `shape` makes it the `other` shape when it is taken out."""
+    sizes, wanted = [int(size) for size in shape], [int(size) for size in other]
+    fitting = [axis for axis, size in enumerate(sizes) if size == 1 and sizes[:axis] + sizes[axis + 1 :] == wanted]
+    return tuple(Evidence(f"superfluous dimension of the {side}", float(axis), "axis") for axis in fitting[:1])
 
 
 def _spell(shape: Vector) -> str:

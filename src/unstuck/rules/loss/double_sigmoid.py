@@ -65,4 +65,5 @@ class DoubleSigmoid(Rule):
             threshold=float(MAX_SIGMOIDS),
             unit="sigmoids",
             message=f"{loss.op} applies a sigmoid to its input, which comes out of the sigmoid at {at} already",
+            related=(sigmoid,),
         )

@@ -72,4 +72,5 @@ class DoubleSoftmax(Rule):
             unit="softmaxes",
             message=f"{loss.op} applies a softmax to its input, which comes out of the {softmax.op} at {at} already",
             evidence=evidence,
+            related=(softmax,),
         )

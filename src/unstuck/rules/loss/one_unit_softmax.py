@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unstuck.findings import Finding, Severity
+from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.rule import Rule, Stage
-from unstuck.trace import Kind, Signal, Trace
+from unstuck.trace import Kind, Signal, Site, Trace
 
 MIN_CLASSES = 2  # that a softmax has to choose between
 
@@ -22,7 +22,8 @@ class OneUnitSoftmax(Rule):
     The output does not depend on the input, so nothing before it gets a gradient: the layers below learn nothing.
 
     ## Evidence
-    The number of classes. With one, the output is 1 to the bit: there is no threshold to set.
+    The number of classes, and the other dimensions of the input but the first that are larger than 1: there the
+    softmax may belong. With one class, the output is 1 to the bit: there is no threshold to set.
 
     ## Stays silent on
     Dimensions that are 1 in some steps only, such as attention over a first token.
@@ -57,4 +58,14 @@ class OneUnitSoftmax(Rule):
                     threshold=float(MIN_CLASSES),
                     unit="classes",
                     message=f"{softmax.label} chooses among {seen[0][1]:.0f} class: its output is 1 whatever its input",
+                    evidence=tuple(
+                        Evidence("larger dimension", float(axis), "axis") for axis in _larger(trace, softmax)
+                    ),
+                    related=tuple(site for site in trace.consumers(softmax) if site.kind is Kind.LOSS),
                 )
+
+
+def _larger(trace: Trace, softmax: Site) -> list[int]:
+    """Return the dimensions of a softmax's input, but the first, the batch's, that are larger than 1 in some step."""
+    shapes = [shape for _, shape in trace.vectors(softmax, "shape")]
+    return [axis for axis in range(1, max(map(len, shapes), default=0)) if any(s[axis : axis + 1] > 1 for s in shapes)]

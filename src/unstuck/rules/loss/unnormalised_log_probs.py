@@ -60,9 +60,12 @@ class UnnormalisedLogProbs(Rule):
                 off = float(np.median([share for _, share in seen]))
                 mass = float(np.median([min(value, LARGEST) for _, value in trace.scalars(loss, "mass")]))
                 if off > self.max_off and math.isfinite(mass):
-                    yield self._report(loss, (seen[0][0], seen[-1][0]), off, mass)
+                    softmaxes = tuple(s for s in trace.producers(loss, direct=False) if s.kind is Kind.SOFTMAX)
+                    yield self._report(loss, (seen[0][0], seen[-1][0]), off, mass, softmaxes)
 
-    def _report(self, loss: Site, steps: tuple[int, int], off: float, mass: float) -> Finding:
+    def _report(
+        self, loss: Site, steps: tuple[int, int], off: float, mass: float, softmaxes: tuple[Site, ...]
+    ) -> Finding:
         return self.finding(
             loss,
             steps=steps,
@@ -75,6 +78,7 @@ class UnnormalisedLogProbs(Rule):
             ),
             evidence=(Evidence("sum of the median row's probabilities", mass),),
             severity=Severity.ERROR if mass > 1 + TOLERANCE else Severity.WARNING,
+            related=softmaxes,
         )
 
 

@@ -75,6 +75,7 @@ class RedundantBias(Rule):
             unit="units",
             message=f"the {count} biases of {layer.label} feed only {norm.label}, which subtracts them again",
             evidence=() if share is None else (Evidence("bias gradient to weight gradient", share),),
+            related=(norm,),
         )
 
 
