@@ -1,6 +1,6 @@
 import pytest
 
-from unstuck.rules.activation.shrinking_rank import MIN_SHARE, ShrinkingRank
+from unstuck.rules.activation.shrinking_rank import MIN_FALL, MIN_SHARE, ShrinkingRank
 from unstuck.trace import Kind
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
@@ -67,6 +67,15 @@ class TestFires:
 @pytest.mark.parametrize(("factor", "fires"), [(0.98, True), (1.02, False)])
 def test_threshold(factor, fires):
     b, layer = network([30, 30, 20, 10, *[factor * MIN_SHARE / 100 * 64] * 2])
+    if fires:
+        check_fires(ShrinkingRank, b.trace, at=layer)
+    else:
+        check_silent(ShrinkingRank, b.trace)
+
+
+@pytest.mark.parametrize(("factor", "fires"), [(0.98, False), (1.02, True)])
+def test_threshold_of_the_fall(factor, fires):
+    b, layer = network([*[3.0 * MIN_FALL * factor] * 2, 4, 3.5, 3.0, 3.0])
     if fires:
         check_fires(ShrinkingRank, b.trace, at=layer)
     else:

@@ -74,6 +74,16 @@ class TestFires:
         check_fires(ExplodingRecurrence, b.trace, at=site)
 
 
+@LOOPS
+@pytest.mark.parametrize(("growth", "fires"), [(1.0495, False), (1.0505, True)])
+def test_near_the_limit(loop, growth, fires):
+    for b, site in (fused(growth), loop(gradients(growth, 60))):
+        if fires:
+            check_fires(ExplodingRecurrence, b.trace, at=site)
+        else:
+            check_silent(ExplodingRecurrence, b.trace)
+
+
 class TestLacks:
     missing = "a recurrent layer or loop over 50 time steps"
 

@@ -97,6 +97,18 @@ class TestFires:
         check_fires(FutureLeak, network.trace, at=network.attention)
 
 
+@pytest.mark.parametrize(("following", "fires"), [(0.9, False), (0.901, True)])
+def test_near_the_share_of_next_symbols(following, fires):
+    network = Network(following=following)
+    check_fires(FutureLeak, network.trace, at=network.attention) if fires else check_silent(FutureLeak, network.trace)
+
+
+@pytest.mark.parametrize(("counted", "fires"), [(0.499, False), (0.501, True)])
+def test_near_the_overlap_of_places_that_are_predicted_and_look_ahead(counted, fires):
+    network = Network(ahead=0.6, counted=counted)
+    check_fires(FutureLeak, network.trace, at=network.attention) if fires else check_silent(FutureLeak, network.trace)
+
+
 class TestLacks:
     def test_symbols(self):
         b = TraceBuilder()

@@ -34,11 +34,6 @@ class TestSilent:
     def test_one_class(self):
         check_silent(UnshuffledBatches, classes([np.ones(50)] * 16)[0].trace)
 
-    def test_two_of_ten_batches_mixed(self):
-        batches = [np.full(50, step // 3) for step in range(10)]
-        batches[3] = batches[6] = np.arange(50) % 2
-        check_silent(UnshuffledBatches, classes(batches)[0].trace)
-
     def test_small_batches(self):
         check_silent(UnshuffledBatches, classes([np.full(3, step % 5) for step in range(16)])[0].trace)
 
@@ -89,12 +84,6 @@ class TestFires:
         b, loss = classes([np.full(50, step % 5) for step in range(10)])
         check_fires(UnshuffledBatches, b.trace, at=loss)
 
-    def test_one_of_ten_batches_mixed(self):
-        batches = [np.full(50, step // 5) for step in range(10)]
-        batches[4] = np.arange(50) % 2
-        b, loss = classes(batches)
-        assert check_fires(UnshuffledBatches, b.trace, at=loss).measured == 90.0
-
     def test_two_classes_one_after_the_other(self):
         b, loss, _ = classifier("binary_cross_entropy_with_logits", steps=SPARSE)
         target(b, loss, [np.full(50, float(step > 20)) for step in SPARSE])
@@ -114,6 +103,18 @@ class TestFires:
     def test_as_many_as_it_takes(self):
         b, loss = numbers(np.concatenate([catalogue(MIN_BATCHES), catalogue(3)]))
         assert check_fires(UnshuffledBatches, b.trace, at=loss).measured >= MIN_BATCHES
+
+
+@pytest.mark.parametrize(("mixed", "fires"), [(11, False), (10, True)])
+def test_near_the_limit(mixed, fires):
+    batches = [
+        np.arange(50) % 2 if step % 9 == 5 and step < 9 * mixed else np.full(50, step // 20) for step in range(100)
+    ]
+    b, loss = classes(batches)
+    if fires:
+        assert check_fires(UnshuffledBatches, b.trace, at=loss).measured == 90.0
+    else:
+        check_silent(UnshuffledBatches, b.trace)
 
 
 def test_needs_targets():

@@ -1,6 +1,6 @@
 import pytest
 
-from unstuck.rules.gradient.clipped_scaled_gradients import MIN_BOUND, ClippedScaledGradients
+from unstuck.rules.gradient.clipped_scaled_gradients import MIN_BOUND, MIN_SHRINKAGE, ClippedScaledGradients
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
 from .clipping import clipped
@@ -33,6 +33,15 @@ def test_threshold():
     check_silent(ClippedScaledGradients, clipped(1000.0, bound=MIN_BOUND * 1.01 * 64, scale=64.0)[0].trace)
     b, site = clipped(1000.0, bound=MIN_BOUND * 0.99 * 64, scale=64.0)
     check_fires(ClippedScaledGradients, b.trace, at=site)
+
+
+@pytest.mark.parametrize("side", [0.99, 1.01])
+def test_threshold_of_the_shrinkage(side):
+    b, site = clipped(2.0 * MIN_SHRINKAGE * side, bound=2.0, scale=1024.0)
+    if side > 1:
+        check_fires(ClippedScaledGradients, b.trace, at=site)
+    else:
+        check_silent(ClippedScaledGradients, b.trace)
 
 
 def test_needs_clipping():

@@ -49,9 +49,15 @@ class TestFires:
             ("growth of the largest weight's gradient", 10.0)
         ]
 
-    def test_just_more_than_half_of_the_steps(self):
-        b, backward = loop(lambda step: 1.0 if step <= 5 else None)
-        check_fires(AccumulatingGradients, b.trace, at=backward)
+
+@pytest.mark.parametrize(("added", "fires"), [(100, False), (101, True)])
+def test_near_the_limit(added, fires):
+    """At 100 or 101 of the 200 steps after the first."""
+    b, backward = loop(lambda step: 1.0 if step <= added else None, steps=range(201))
+    if fires:
+        assert check_fires(AccumulatingGradients, b.trace, at=backward).measured == 50.5
+    else:
+        check_silent(AccumulatingGradients, b.trace)
 
 
 def test_needs_a_backward_pass():

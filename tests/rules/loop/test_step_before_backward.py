@@ -1,11 +1,13 @@
+import pytest
+
 from unstuck.rules.loop.step_before_backward import StepBeforeBackward
 from unstuck.trace import Kind
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
 
 
-def loop(early, has=1.0):
-    b = TraceBuilder()
+def loop(early, has=1.0, steps=range(10)):
+    b = TraceBuilder(steps)
     optimizer = b.site(Kind.OPTIMIZER, "SGD")
     for step in b.steps:
         b.scalar(optimizer, "precedes_backward", float(early(step)), [step])
@@ -19,9 +21,6 @@ class TestSilent:
 
     def test_one_update_before_the_loop(self):
         check_silent(StepBeforeBackward, loop(lambda step: step == 0)[0].trace)
-
-    def test_half_of_the_updates(self):
-        check_silent(StepBeforeBackward, loop(lambda step: step < 5)[0].trace)
 
     def test_a_loop_without_an_optimizer(self):
         check_silent(StepBeforeBackward, TraceBuilder().trace)
@@ -43,9 +42,15 @@ class TestFires:
         b, optimizer = loop(lambda _: True, has=0.0)
         assert "without any gradient" in check_fires(StepBeforeBackward, b.trace, at=optimizer).message
 
-    def test_just_more_than_half(self):
-        b, optimizer = loop(lambda step: step < 6)
-        check_fires(StepBeforeBackward, b.trace, at=optimizer)
+
+@pytest.mark.parametrize(("early", "fires"), [(100, False), (101, True)])
+def test_near_the_limit(early, fires):
+    """At 100 or 101 of 200 updates."""
+    b, optimizer = loop(lambda step: step < early, steps=range(200))
+    if fires:
+        assert check_fires(StepBeforeBackward, b.trace, at=optimizer).measured == 50.5
+    else:
+        check_silent(StepBeforeBackward, b.trace)
 
 
 def test_needs_a_backward_pass():

@@ -81,6 +81,17 @@ class TestFires:
         check_fires(UndividedAccumulation, b.trace, at=backward, severity=Severity.INFO)
 
 
+@pytest.mark.parametrize(("others", "fires"), [(100, False), (99, True)])
+def test_near_the_share_of_the_steps(others, fires):
+    """At 100 or 101 of 200 steps; at the others the calls do not add up."""
+    b, backward = loop(steps=range(200))
+    b.trace.objective.update(dict.fromkeys(range(others), 0.0))
+    if fires:
+        check_fires(UndividedAccumulation, b.trace, at=backward)
+    else:
+        check_silent(UndividedAccumulation, b.trace)
+
+
 def test_needs_values():
     b = TraceBuilder()
     b.trace.objective.clear()

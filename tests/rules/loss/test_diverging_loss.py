@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unstuck.findings import Severity
-from unstuck.rules.loss.diverging_loss import DivergingLoss
+from unstuck.rules.loss.diverging_loss import MAX_RISE, MIN_REGAIN, DivergingLoss
 from unstuck.trace import Kind, LossCall
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -35,9 +35,6 @@ class TestSilent:
     @pytest.mark.parametrize("seed", range(5))
     def test_noisy_and_flat(self, seed):
         check_silent(DivergingLoss, run(np.full(N, 1.0), noise=0.3, seed=seed)[0].trace)
-
-    def test_just_below_the_limit(self):
-        check_silent(DivergingLoss, run(rise(1.5), noise=0.0)[0].trace)
 
     def test_a_bump(self):
         curve = np.concatenate([FALL, np.linspace(1.0, 6.0, N // 4), np.linspace(6.0, 1.6, N // 4)])
@@ -81,10 +78,6 @@ class TestFires:
         assert (finding.measured, finding.threshold) == (pytest.approx(3.38, abs=0.01), 1.5)
         assert finding.steps == (0, 299)
 
-    def test_just_above_the_limit(self):
-        b, loss = run(rise(1.9), noise=0.0)
-        check_fires(DivergingLoss, b.trace, at=loss)
-
     def test_from_the_first_step_on(self):
         b, loss = run(np.geomspace(1.0, 1e6, N))
         check_fires(DivergingLoss, b.trace, at=loss)
@@ -98,6 +91,25 @@ class TestFires:
         b, _ = run(rise(4.0))
         b.trace.loss_calls.clear()
         check_fires(DivergingLoss, b.trace, at=None)
+
+
+class TestThresholds:
+    @staticmethod
+    def check(first, last, *, fires):
+        """A loss of `first`, then 1, then `last`, each for some of the ten windows."""
+        b, loss = run(np.repeat([first, 1.0, last], [N // 10, N // 2, 4 * N // 10]), noise=0.0)
+        if fires:
+            assert check_fires(DivergingLoss, b.trace, at=loss).measured == pytest.approx(last)
+        else:
+            check_silent(DivergingLoss, b.trace)
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_rise(self, side):
+        self.check(2.0, MAX_RISE * side, fires=side > 1)
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_share_of_the_fall_that_is_regained(self, side):
+        self.check(5.0, 1.0 + 5.0 * MIN_REGAIN * side, fires=side > 1)
 
 
 def test_needs_losses():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unstuck.rules.loss.loss_spikes import LossSpikes
+from unstuck.rules.loss.loss_spikes import MIN_RISE, MIN_SIGMAS, NORMAL, LossSpikes
 from unstuck.trace import Kind, LossCall
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -78,13 +78,30 @@ class TestFires:
         b, loss = run(AT[:3])
         assert check_fires(LossSpikes, b.trace, at=loss).measured == 3.0
 
-    def test_high_enough(self):
-        b, loss = run(height=2.6)
-        check_fires(LossSpikes, b.trace, at=loss)
-
     def test_one_step_in_ten(self):
         b, loss = run(np.flatnonzero(np.random.default_rng(1).random(N) < 0.1), noise=0.05)
         check_fires(LossSpikes, b.trace, at=loss)
+
+
+class TestThresholds:
+    @staticmethod
+    def check(height, deviation, *, fires):
+        """Losses alternate about 1 by `deviation`, which is their median absolute one."""
+        base = 1 + deviation * np.where(np.arange(N) % 2, 1.0, -1.0)
+        base[AT] = 1.0
+        b, loss = run(height=height, base=base, noise=0.0)
+        if fires:
+            assert check_fires(LossSpikes, b.trace, at=loss).measured == len(AT)
+        else:
+            check_silent(LossSpikes, b.trace)
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_height_over_the_median(self, side):
+        self.check(1 + side * MIN_RISE, 0.0, fires=side > 1)
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_height_over_the_noise(self, side):
+        self.check(1 + side * MIN_SIGMAS * NORMAL * 0.05, 0.05, fires=side > 1)
 
 
 class TestNeeds:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unstuck.rules.loss.sum_reduction import SumReduction
+from unstuck.rules.loss.sum_reduction import MIN_FACTOR, TERMS_SHARE, SumReduction
 from unstuck.trace import Kind, LossCall, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
@@ -90,6 +90,20 @@ class TestFires:
     def test_a_loss_that_is_no_longer_finite(self):
         b, loss = run(ratio=0.001, last=np.nan)
         check_fires(SumReduction, b.trace, at=loss)
+
+
+@pytest.mark.parametrize("terms", [MIN_FACTOR - 0.1, MIN_FACTOR])
+def test_number_of_terms(terms):
+    b, loss = run(factor=terms, elements=terms)
+    check_fires(SumReduction, b.trace, at=loss) if terms == MIN_FACTOR else check_silent(SumReduction, b.trace)
+
+
+@pytest.mark.parametrize("side", [-0.01, 0.01])
+@pytest.mark.parametrize("end", [0, 1])
+def test_share_of_the_elements(end, side):
+    b, loss = run(factor=100 * (TERMS_SHARE[end] + side), elements=100.0)
+    inside = side > 0 if end == 0 else side < 0
+    check_fires(SumReduction, b.trace, at=loss) if inside else check_silent(SumReduction, b.trace)
 
 
 def test_needs_a_loss_call():

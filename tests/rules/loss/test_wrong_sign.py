@@ -100,5 +100,17 @@ class TestFires:
         assert finding.measured == pytest.approx(-1.0)
 
 
+@pytest.mark.parametrize("maximize", [0.0, 1.0])
+@pytest.mark.parametrize("factor", [1e-3, -1e-3])
+def test_near_zero(factor, maximize):
+    """A thousandth of a loss is minimised or maximised, and so is minus a thousandth."""
+    b, loss = run(factor, maximize=maximize)
+    if (factor < 0) is not bool(maximize):
+        site = b.trace.of_kind(Kind.OPTIMIZER)[0] if maximize else loss
+        assert check_fires(WrongSign, b.trace, at=site).measured == pytest.approx(-1e-3)
+    else:
+        check_silent(WrongSign, b.trace)
+
+
 def test_needs_an_optimizer():
     check_lacks(WrongSign, run(optimizers=0)[0].trace, "an update by an optimizer of torch")

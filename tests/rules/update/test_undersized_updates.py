@@ -71,15 +71,17 @@ class TestFires:
         )
         assert finding.threshold == MIN_RATIO
 
-    def test_a_loss_that_falls_slowly(self):
-        b, weights = network(1e-7, loss=lambda step: 1.0 - 0.9 * MAX_FALL * step / 40)
-        check_fires(UndersizedUpdates, b.trace, at=weights[0])
-
 
 def test_threshold():
     check_silent(UndersizedUpdates, network(MIN_RATIO * 1.01)[0].trace)
     b, weights = network(MIN_RATIO * 0.99)
     check_fires(UndersizedUpdates, b.trace, at=weights[0])
+
+
+@pytest.mark.parametrize("side", [0.99, 1.01])
+def test_threshold_of_the_fall(side):
+    b, weights = network(1e-7, loss=lambda step: 1.0 if step < STEPS[-1] // 2 else 1.0 - side * MAX_FALL)
+    check_fires(UndersizedUpdates, b.trace, at=weights[0]) if side < 1 else check_silent(UndersizedUpdates, b.trace)
 
 
 def test_too_short():
