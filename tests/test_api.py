@@ -126,7 +126,7 @@ class TestCheck:
             assert unstuck.check(Two(), (inputs, Y), F.cross_entropy).trace.facts.backward_calls == 1
 
     def test_bad_batches_and_losses(self):
-        with pytest.raises(ValueError, match=r"batch must be a pair \(inputs, targets\), got Tensor"):
+        with pytest.raises(ValueError, match=r"batch must be a pair .*, got Tensor"):
             unstuck.check(healthy(), X, F.cross_entropy)
         with pytest.raises(ValueError, match=r"loss_fn must return a tensor with one element, got shape \(64,\)"):
             unstuck.check(healthy(), (X, Y), lambda a, b: F.cross_entropy(a, b, reduction="none"))

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch import nn
+from torch.optim.optimizer import Optimizer
 
 from unstuck._version import __version__
-from unstuck.capture.intervention import Intervention
 from unstuck.capture.schedule import Schedule
 from unstuck.capture.session import Session
 from unstuck.config import Config, load
 from unstuck.findings import Finding, Severity
+from unstuck.fixes.engine import repair
 from unstuck.fixes.fix import Fix
-from unstuck.fixes.fold_bias import fold_redundant
 from unstuck.fixes.inflight import InflightRepairer
+from unstuck.fixes.task import LossFunction, Task
 from unstuck.report import NotChecked, Report, RunInfo
 from unstuck.rules.catalogue import check_thresholds, choose, get_rule
 from unstuck.rules.causes import causal_order, group
 from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Trace
+
+TRIAL_STEPS = 200  # of a fix; enough for a loss to show whether it got worse
 
 MENDING = "mending: it failed inside; please report this with the script that showed it"
 """What a rule lacks that raised an exception."""
@@ -80,7 +79,13 @@ class Run:
     """
 
     def __init__(
-        self, config: Config, *, fix: bool = False, max_steps: int | None = None, title: str = "training"
+        self,
+        config: Config,
+        *,
+        fix: bool = False,
+        unsafe_fixes: bool = False,
+        max_steps: int | None = None,
+        title: str = "training",
     ) -> None:
         self.config = config
         self.title = title
@@ -88,7 +93,9 @@ class Run:
         self.exit_code: int | None = None
         self.stopped = False
         chosen(config)  # an unknown code is an error now, not after hours of training
-        self._repairer = InflightRepairer() if fix else None
+        self._repairer: InflightRepairer | None = None
+        if fix or unsafe_fixes:
+            self._repairer = InflightRepairer(lambda trace: judge(trace, config)[0], unsafe=unsafe_fixes)
         self.session = Session(
             Schedule(config.every, config.overhead), max_steps=max_steps, intervention=self._repairer
         )
@@ -126,17 +133,34 @@ class Run:
             self.exit_code,
             self.stopped,
         )
-        withheld = tuple(self._repairer.withheld) if self._repairer else ()
-        if self._repairer and self.session.one_of_many:
-            withheld += ("repairs in flight: each process would mend its own copy; mend the network in one process",)
-        return make_report(trace, self.config, run, self.fixes, withheld)
+        withheld: list[str] = []
+        if self._repairer:
+            withheld = [*self._repairer.withheld, *announcement(self._repairer.available)]
+            if self.session.one_of_many:
+                withheld.append("each of several processes would mend its own copy; mend the network in one process")
+        since = self._repairer.judged_from if self._repairer else 0
+        return make_report(trace, self.config, run, self.fixes, withheld, since=since)
+
+
+def announcement(available: Sequence[str]) -> list[str]:
+    """Return the line that announces the unsafe repairs that were not asked for."""
+    if not available:
+        return []
+    names = ", ".join(dict.fromkeys(available))
+    return [f"these change the training, so they are made with --unsafe-fixes (unsafe=True) only: {names}"]
 
 
 def make_report(
-    trace: Trace, config: Config, run: RunInfo, fixes: Sequence[Fix] = (), withheld: Sequence[str] = ()
+    trace: Trace,
+    config: Config,
+    run: RunInfo,
+    fixes: Sequence[Fix] = (),
+    withheld: Sequence[str] = (),
+    *,
+    since: int = 0,
 ) -> Report:
-    """Judge a trace and gather everything in a report."""
-    findings, not_checked, silenced = judge(trace, config)
+    """Judge a trace, from the step `since` on, and gather everything in a report."""
+    findings, not_checked, silenced = judge(trace.since(since) if since else trace, config)
     causes = tuple(group(findings))
     return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced)
 
@@ -148,6 +172,7 @@ def watch(
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     fix: bool = False,
+    unsafe_fixes: bool = False,
     pretrained: bool = False,
 ) -> Run:
     """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
@@ -157,17 +182,15 @@ def watch(
         print(run.report())
 
     `overhead` is the share of the training time that watching may add (0.01 or "1%", the default); `every` samples each
-    N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends the network's initialisation
-    during the first forward pass; `pretrained` says that it does not start from its initialisation (known without
+    N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends what can be mended without
+    changing what the network computes, `unsafe_fixes` also its initialisation during the first forward pass, its
+    learning rate and dead units later; `pretrained` says that it does not start from its initialisation (known without
     saying when `load_state_dict` is called inside the block). Raises ConfigError for a setting that cannot be used,
     UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
     """
-    run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix)
+    run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix, unsafe_fixes=unsafe_fixes)
     run.session.trace.facts.weights_loaded = pretrained
     return run
-
-
-LossFunction = Callable[[Any, Any], Tensor]
 
 
 def check(
@@ -187,29 +210,43 @@ def check(
     when the model raises. Raises ValueError when `batch` is not a pair.
     """
     config = load(select=select, ignore=ignore)
-    session, run = _probe(model, batch, loss_fn, pretrained=pretrained)
-    return make_report(session.trace, config, run)
+    return _check(Task(model, batch, loss_fn, pretrained=pretrained), config)
+
+
+def _check(task: Task, config: Config) -> Report:
+    begun = time.perf_counter()
+    session = task.first_pass()
+    return make_report(session.trace, config, _run_info("a check", task, session, begun, probe=True))
 
 
 def fix(
     model: nn.Module,
-    batch: tuple[Any, Any],
+    batch: tuple[Any, Any] | Iterable[tuple[Any, Any]],
     loss_fn: LossFunction,
+    optimizer: Optimizer | None = None,
     *,
     unsafe: bool = False,
+    steps: int = TRIAL_STEPS,
     pretrained: bool = False,
 ) -> Report:
-    """Mend a network before training, in place, and return the report of a check made afterwards.
+    """Mend a network before training, in place, and return the report of a trial made afterwards.
 
-    Safe remedies keep the function the network computes; with `unsafe` its initialisation is mended as well (never
-    with `pretrained`). The report's `fixes` say what was changed, with the numbers before and after. Arguments and
-    errors as for `check`.
+    Each remedy is tried on its own, root causes first: it is kept when, in a trial of `steps` steps with the same
+    batches and random numbers, its finding is gone and the loss is no worse; else everything is put back bit for bit.
+    `batch` is (inputs, targets), or an iterable of such pairs, of which up to `steps` are taken; `optimizer` is the one
+    that will train the model (default for the trials: Adam with torch's defaults), and is mended too. Safe remedies
+    keep the function the network computes; with `unsafe` the others are tried as well, those of the initialisation
+    never with `pretrained`. The report's `fixes` tell of all that was tried, with the numbers before and after.
+    Raises ValueError for batches that are not pairs, and when `steps` is less than 1.
     """
-    repairer = InflightRepairer(fold_biases=False)
-    session, _ = _probe(model, batch, loss_fn, pretrained=pretrained, intervention=repairer if unsafe else None)
-    folded = fold_redundant(session, model)
-    after, run = _probe(model, batch, loss_fn, pretrained=pretrained)
-    return make_report(after.trace, load(), run, [*repairer.applied, *folded], repairer.withheld)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    config, begun = load(), time.perf_counter()
+    task = Task(model, batch, loss_fn, optimizer, pretrained=pretrained, limit=steps)
+    done = repair(task, lambda trace: judge(trace, config)[0], unsafe=unsafe, steps=steps)
+    session = done.after.session
+    run = _run_info("a repair", task, session, begun)
+    return make_report(session.trace, config, run, done.fixes, [*done.withheld, *announcement(done.available)])
 
 
 def assert_trainable(
@@ -227,98 +264,7 @@ def explain(code: str) -> str:
     return f"{rule.code} {rule.name}\n\n{rule.documentation()}"
 
 
-def _probe(
-    model: nn.Module,
-    batch: tuple[Any, Any],
-    loss_fn: LossFunction,
-    *,
-    pretrained: bool,
-    intervention: Intervention | None = None,
-) -> tuple[Session, RunInfo]:
-    """Make one watched forward and backward pass and put everything but mended parameters back."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise ValueError(f"batch must be a pair (inputs, targets), got {type(batch).__name__}")
-    inputs, targets = batch
-    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
-        raise ValueError("the model has lazy parameters without a shape yet; run it once on a batch, then check it")
-    session = Session(intervention=intervention)
-    session.trace.facts.weights_loaded = pretrained
-    begun = time.perf_counter()
-    mended = intervention is not None
-    with torch.inference_mode(False), _left_as_it_was(model, loss_fn, mended=mended), torch.enable_grad(), session:
-        loss = _loss(loss_fn(_call(model, _apart(inputs)), _apart(targets)))
-        loss.backward()  # type: ignore[no-untyped-call]
-    title, seconds = f"a check of {type(model).__name__}", time.perf_counter() - begun
-    return session, RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds, probe=True)
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
-
-
-def _apart(value: Any) -> Any:
-    """Return the batch with tensors that require grad replaced by detached ones, so that theirs stay as they are."""
-    if isinstance(value, Tensor):
-        value = value.clone() if value.is_inference() else value
-        return value.detach().requires_grad_() if value.requires_grad else value
-    if type(value) in (tuple, list):
-        return type(value)(_apart(item) for item in value)
-    return {key: _apart(item) for key, item in value.items()} if type(value) is dict else value
-
-
-def _loss(loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise ValueError(f"loss_fn must return a tensor with one element, got {_describe(loss)}")
-    if not loss.requires_grad:
-        raise ValueError("the loss does not depend on any parameter that requires grad; is the whole model frozen?")
-    return loss
-
-
-def _describe(value: Any) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-@contextmanager
-def _left_as_it_was(model: nn.Module, loss_fn: object, *, mended: bool) -> Iterator[None]:
-    """Put everything the pass may change back when the block ends; with `mended`, parameters stay as they are left.
-
-    That is: parameters, gradients, buffers (also those that forward replaces or fills), modes, random generators.
-    """
-    roots = [model, *([loss_fn] if isinstance(loss_fn, nn.Module) else [])]
-    modules = [module for root in roots for module in root.modules()]
-    parameters = list({id(p): p for root in roots for p in root.parameters()}.values())
-    values = [] if mended else [(p, p.detach().clone()) for p in parameters]
-    gradients = [(p, p.grad) for p in parameters]
-    buffers = [
-        (m, {name: (b, None if b is None else b.detach().clone()) for name, b in m._buffers.items()}) for m in modules
-    ]
-    modes = [(m, m.training) for m in modules]
-    generators = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            for parameter in parameters:
-                parameter.grad = None
-            yield
-    finally:
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
-        with torch.no_grad():
-            for parameter, value in values:
-                if not torch.equal(parameter, value):
-                    parameter.copy_(value)
-            for module, held in buffers:
-                _put_buffers_back(module, held)
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-        for module, training in modes:
-            module.training = training
-
-
-def _put_buffers_back(module: nn.Module, held: dict[str, tuple[Tensor | None, Tensor | None]]) -> None:
-    module._buffers.clear()
-    for name, (buffer, value) in held.items():
-        if buffer is not None and value is not None:
-            buffer.copy_(value)
-        module._buffers[name] = buffer
+def _run_info(what: str, task: Task, session: Session, begun: float, *, probe: bool = False) -> RunInfo:
+    seconds = time.perf_counter() - begun
+    title = f"{what} of {type(task.model).__name__}"
+    return RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds, probe=probe)

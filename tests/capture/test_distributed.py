@@ -135,7 +135,7 @@ def test_no_repair_in_flight_among_several_processes(processes, repairs, monkeyp
     torch.manual_seed(0)
     net = Net()
     net.out.weight.data *= 200
-    with unstuck.watch(fix=True) as run:
+    with unstuck.watch(unsafe_fixes=True) as run:
         F.cross_entropy(net(X), Y).backward()
     assert len(run.fixes) == repairs
 

@@ -212,7 +212,7 @@ class TestUndone:
 
         alive = weakref.WeakSet()
         w = torch.randn(4, 3).requires_grad_()
-        with unstuck.watch(fix=True):
+        with unstuck.watch(unsafe_fixes=True):
             for _ in range(12):
                 loss = F.cross_entropy(torch.tanh(Double.apply(X @ w)), Y)
                 assert len(alive) == 1

@@ -11,7 +11,7 @@ def test_the_whole_story_in_few_steps(cli, tmp_path):
     out = tmp_path / "reports"
     said = cli("demo", "--steps", 40, "--out", out)
     assert said.code == 0
-    parts = ["1. the script as it is", "2. the same script, data and seed, with --fix", "3. before and after"]
+    parts = ["1. the script as it is", "2. the same script, data and seed, with --unsafe-fixes", "3. before and after"]
     places = [said.out.index(part) for part in parts]
     assert places == sorted(places)
     for row in ("starting loss (nats)", "baseline, ln 27", "saturated tanh, at step 0", "val loss (nats)"):

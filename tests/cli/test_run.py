@@ -344,7 +344,7 @@ class TestTheExample:
 
     def test_fix_brings_the_loss_to_its_baseline(self, unstuck):
         before = json.loads(unstuck("--output-format", "json", EXAMPLE, "--steps", 30).out)
-        after = json.loads(unstuck("--fix", "--output-format", "json", EXAMPLE, "--steps", 30).out)
+        after = json.loads(unstuck("--unsafe-fixes", "--output-format", "json", EXAMPLE, "--steps", 30).out)
         assert before["loss"]["at_start"] > 25
         assert after["loss"]["at_start"] < 3.5
         assert after["loss"]["recent"] < before["loss"]["recent"] / 2

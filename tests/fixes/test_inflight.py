@@ -70,7 +70,7 @@ def train(forward: Forward, parameters: list[Tensor], batch: tuple[Tensor, Tenso
 
 def first_pass(forward: Forward, batch: tuple[Tensor, Tensor]) -> tuple[unstuck.Run, float]:
     """One forward and backward pass under repair."""
-    with unstuck.watch(fix=True) as run:
+    with unstuck.watch(unsafe_fixes=True) as run:
         loss = F.cross_entropy(forward(batch[0]), batch[1])
         loss.backward()
     assert run.session.trace.facts.internal_error is None
@@ -126,7 +126,7 @@ class TestSilent:
     def test_only_the_first_step_is_mended(self, batch):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(100, 50), nn.Tanh(), nn.Linear(50, CLASSES))
-        with unstuck.watch(fix=True, every=1) as run:
+        with unstuck.watch(unsafe_fixes=True, every=1) as run:
             train(net, list(net.parameters()), batch)
             net[0].weight.data.normal_()
             spoiled = net[0].weight.detach().clone()
@@ -169,7 +169,7 @@ class TestMends:
     def test_a_loss_of_log_probabilities(self, batch):
         weights = raw_weights()
         forward = raw_forward(weights)
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             loss = F.nll_loss(F.log_softmax(forward(batch[0]), dim=-1), batch[1])
             loss.backward()
         assert loss.item() == pytest.approx(BASELINE, abs=0.05)
@@ -221,7 +221,7 @@ class TestSameAsBuiltSo:
 
     def test_raw_tensors_gradients_and_training(self, batch):
         weights = raw_weights()
-        with unstuck.watch(fix=True):
+        with unstuck.watch(unsafe_fixes=True):
             loss = F.cross_entropy(raw_forward(weights)(batch[0]), batch[1])
             loss.backward()
         built = [w.detach().clone().requires_grad_() for w in weights]
@@ -243,14 +243,14 @@ class TestSameAsBuiltSo:
         weights, built = raw_weights(), raw_weights()
         first_pass(raw_forward(built), batch)
         expected = train(raw_forward(built), built, batch, steps=15)
-        with unstuck.watch(fix=True):
+        with unstuck.watch(unsafe_fixes=True):
             losses = train(raw_forward(weights), weights, batch, steps=15)
         assert losses == expected
         assert losses[-1] < losses[0]
 
     def test_it_trains_better_than_before(self, batch):
         mended, as_it_was = raw_weights(), raw_weights()
-        with unstuck.watch(fix=True):
+        with unstuck.watch(unsafe_fixes=True):
             losses = train(raw_forward(mended), mended, batch, steps=5)
         assert max(losses) < train(raw_forward(as_it_was), as_it_was, batch, steps=1)[0]
 
@@ -258,7 +258,7 @@ class TestSameAsBuiltSo:
 class TestRefuses:
     def test_after_weights_were_loaded(self, batch):
         net = Net()
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             net.load_state_dict(Net().state_dict())
             before = state(net)
             F.cross_entropy(net(batch[0]), batch[1]).backward()
@@ -276,7 +276,7 @@ class TestRefuses:
     def test_an_output_layer_tied_to_the_embedding(self, batch):
         table = torch.randn(CLASSES, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
         before = table.detach().clone()
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             F.cross_entropy(table[batch[1]] @ table.T, batch[1].flip(0)).backward()
         assert run.fixes == ()
         assert torch.equal(table, before)
@@ -300,7 +300,7 @@ class TestHardCases:
 
     def test_under_autocast_the_mended_weights_are_used_at_once(self):
         first, last = self.naive(100, 100, 10)
-        with unstuck.watch(fix=True) as run, torch.autocast("cpu", torch.bfloat16):
+        with unstuck.watch(unsafe_fixes=True) as run, torch.autocast("cpu", torch.bfloat16):
             loss = nn.functional.cross_entropy(last(torch.tanh(first(self.X))).float(), self.Y)
             loss.backward()
         rescaled, shrunk = run.fixes
@@ -314,14 +314,14 @@ class TestHardCases:
         b.weight = a.weight
         model = nn.Sequential(a, nn.Tanh(), b, nn.Tanh())
         before = a.weight.detach().clone()
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             model(self.X).sum().backward()
         assert torch.equal(a.weight, before)
         assert any("used in another place" in text for text in run.report().withheld)
 
     def test_raw_tied_weights_are_reported_when_the_second_use_comes(self):
         w = torch.randn(100, 100, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             torch.tanh(torch.tanh(self.X @ w) @ w).sum().backward()
         assert [fix.code for fix in run.fixes] == ["I002"]
         assert run.report().withheld == ("w is used in another place too, which the repair has changed as well",)
@@ -330,14 +330,14 @@ class TestHardCases:
         first, last = self.naive(100, 100, 10)
         first.requires_grad_(False)
         before = first.weight.clone()
-        with unstuck.watch(fix=True) as run:
+        with unstuck.watch(unsafe_fixes=True) as run:
             nn.functional.cross_entropy(last(torch.tanh(first(self.X))), self.Y).backward()
         assert torch.equal(first.weight, before)
         assert any(text.endswith("its weights are frozen") for text in run.report().withheld)
 
     def test_pretrained_may_be_said(self):
         first, last = self.naive(100, 100, 10)
-        with unstuck.watch(fix=True, pretrained=True) as run:
+        with unstuck.watch(unsafe_fixes=True, pretrained=True) as run:
             nn.functional.cross_entropy(last(torch.tanh(first(self.X))), self.Y).backward()
         assert run.fixes == ()
         assert len(run.report().withheld) == 2

@@ -32,14 +32,14 @@ def demo(
         ".unstuck/demo"
     ),
 ) -> None:
-    """Run the naive character-level model under watch, then again with --fix, and compare."""
+    """Run the naive character-level model under watch, then again with --unsafe-fixes, and compare."""
     script = find_example(SCRIPT)
     writable_folder(out, "the reports")
     steps = QUICK_STEPS if quick else steps
     console = Console(highlight=False)
     console.rule("1. the script as it is")
     before, said_before = _run(script, steps, out / "before", fix=False)
-    console.rule("2. the same script, data and seed, with --fix")
+    console.rule("2. the same script, data and seed, with --unsafe-fixes")
     after, said_after = _run(script, steps, out / "after", fix=True)
     console.rule("3. before and after")
     console.print(comparison(before, after, said_before, said_after))
@@ -62,7 +62,7 @@ def find_example(name: str) -> Path:
 def _run(script: Path, steps: int, out: Path, *, fix: bool) -> tuple[dict[str, Any], list[str]]:
     """Run the script under `unstuck run`, showing its output as it comes; return the report and the lines."""
     data = resources.files("unstuck.lm") / "data" / "names.txt"
-    options = [*(["--fix"] if fix else []), "--save", str(out)]
+    options = [*(["--unsafe-fixes"] if fix else []), "--save", str(out)]
     command = ["run", *options, str(script), "--steps", str(steps), "--data", str(data)]
     typer.echo("$ unstuck " + " ".join(command))
     lines = []
@@ -80,7 +80,7 @@ def _run(script: Path, steps: int, out: Path, *, fix: bool) -> tuple[dict[str, A
 
 def comparison(before: dict[str, Any], after: dict[str, Any], said_before: list[str], said_after: list[str]) -> Table:
     """Return the before/after table from two reports and what the script printed."""
-    table = Table("", "as it is", "with --fix")
+    table = Table("", "as it is", "with --unsafe-fixes")
     table.add_row("starting loss (nats)", *(f"{r['loss']['at_start']:.4f}" for r in (before, after)))
     table.add_row("baseline, ln 27", *(f"{r['loss']['baseline']:.4f}" for r in (before, after)))
     for key, label in (("outside_first", "at step 0"), ("outside_median", "median of the run")):

@@ -52,7 +52,11 @@ StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, metavar="N", help="End the training after N updates and report.")
 ]
 FixOption = Annotated[
-    bool, typer.Option("--fix", help="Mend the initialisation during the first forward pass, and say what changed.")
+    bool, typer.Option("--fix", help="Mend what can be mended without changing what the network computes; say what.")
+]
+UnsafeFixesOption = Annotated[
+    bool,
+    typer.Option("--unsafe-fixes", help="Also mend what changes the training: initialisation, learning rate, units."),
 ]
 OutputFormatOption = Annotated[
     OutputFormat,
@@ -94,6 +98,7 @@ def run(
     module: ModuleOption = None,
     steps: StepsOption = None,
     fix: FixOption = False,
+    unsafe_fixes: UnsafeFixesOption = False,
     output_format: OutputFormatOption = OutputFormat.TEXT,
     save: SaveOption = None,
     every: EveryOption = None,
@@ -119,7 +124,7 @@ def run(
             fail_on=fail_on.value if fail_on else None,
         )
         program, arguments = _program(script, module, arguments or [])
-        watched = Run(config, fix=fix, max_steps=steps, title=program.title)
+        watched = Run(config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title)
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
     if save is not None:
@@ -170,7 +175,7 @@ def module_arguments_apart(arguments: list[str]) -> list[str]:
         option = arguments[position]
         if option == "-m":
             return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
-        position += 1 if option in ("--fix", "--help", "--verbose", "-v") or "=" in option else 2
+        position += 1 if option in ("--fix", "--unsafe-fixes", "--help", "--verbose", "-v") or "=" in option else 2
     return arguments
 
 

@@ -21,10 +21,30 @@ class Applicability(Enum):
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What training for `steps` steps from the same state, with the same batches and random numbers, has shown.
+
+    `loss_before` and `loss_after` are mean objectives over the last tenth of the steps (infinite when the training
+    broke), without the fix and with it; `gone` says whether the finding was not made any more.
+    """
+
+    steps: int
+    loss_before: float
+    loss_after: float
+    gone: bool
+
+    def __str__(self) -> str:
+        finding = "the finding is gone" if self.gone else "the finding is still made"
+        return f"loss after {self.steps} steps {self.loss_before:.4g} → {self.loss_after:.4g}, {finding}"
+
+
+@dataclass(frozen=True)
 class Fix:
     """A remedy that was applied: what, where, and the measured statistic before and after, in `unit`.
 
-    `snippet` does the same in the user's own code.
+    `after` is None where only the finding's absence was seen. `snippet` does the same in the user's own code. `step` is
+    the update after which it was applied (0: before the first one). A fix that was not `kept` has been put back, and
+    `why` says for what reason.
     """
 
     name: str
@@ -35,10 +55,15 @@ class Fix:
     statistic: str
     unit: str
     before: float
-    after: float
+    after: float | None
     snippet: str = ""
+    step: int = 0
+    proof: Proof | None = None
+    kept: bool = True
+    why: str = ""
 
     def __str__(self) -> str:
         place = f" at {self.location}" if self.location else ""
         unit = "" if self.unit == "1" else f" {self.unit}"
-        return f"{self.name}: {self.site}{place}: {self.statistic} {self.before:.4g} → {self.after:.4g}{unit}"
+        after = "none" if self.after is None else f"{self.after:.4g}{unit}"
+        return f"{self.name}: {self.site}{place}: {self.statistic} {self.before:.4g} → {after}"

@@ -7,28 +7,13 @@ as they were (Ioffe & Szegedy 2015, section 3.2, https://arxiv.org/abs/1502.0316
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 
+from unstuck.findings import Finding
 from unstuck.fixes.fix import Applicability, Fix
-from unstuck.trace import Kind, Site, Trace
-
-
-class LiveNetwork(Protocol):
-    """A watched network: its trace, and the tensors behind the trace's sites."""
-
-    trace: Trace
-
-    def parameter(self, site: int) -> Tensor | None:
-        """Return the parameter of a parameter site."""
-
-    def running_mean(self, site: int) -> Tensor | None:
-        """Return the running mean of a batch normalisation site."""
-
-    def uses(self, parameter: Tensor) -> int:
-        """Return in how many places a parameter is used."""
+from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
+from unstuck.trace import Kind, Site
 
 
 def fold(bias: Tensor, running_mean: Tensor | None) -> float:
@@ -103,3 +88,28 @@ def _redundant(network: LiveNetwork, layer: Site) -> tuple[Tensor, Tensor, str] 
     if bias is None or running_mean is None or running_mean.shape != bias.shape or network.uses(bias) != 1:
         return None
     return (bias, running_mean, biases[0].label) if bool(bias.detach().any()) or bias.requires_grad else None
+
+
+class FoldBias(Remedy):
+    """Drop the bias of a layer that feeds batch normalisation.
+
+    ## What it does
+    Moves the bias into the normalisation's `running_mean` and takes it out of the layer. Outputs stay equal within
+    rounding in training mode (the batch's mean takes any constant away) and in evaluation mode.
+
+    ## When it must not be used
+    Where something else takes the layer's output too, or where the parameter is used twice: both are refused.
+
+    ## References
+    Ioffe & Szegedy 2015, section 3.2, https://arxiv.org/abs/1502.03167
+    """
+
+    name = "fold-bias-into-norm"
+    applicability = Applicability.SAFE
+
+    def apply(self, patient: Patient, finding: Finding) -> list[Fix]:
+        """Fold all redundant biases of the network."""
+        fixes = [fix for model in patient.models for fix in fold_redundant(patient.network, model)]
+        if not fixes:
+            raise Withheld(f"the output of {finding.site} goes elsewhere too, or its parameters are used twice")
+        return fixes

@@ -1,141 +1,109 @@
-"""Repairs while the first forward pass runs, so that an unmodified script trains from a mended start.
+"""Repairs while an unmodified script trains: in the first forward pass, and between two steps.
 
-When a weight layer's output is about to be consumed, the layer is judged by the same thresholds as the rules use; if
-it is at fault, its parameters are changed through `.data` and the output is made again from the layer's recorded
-input, so that autograd's graph holds the new values. Layers further on are then judged on mended inputs.
+After some sampled steps the record so far is judged; where a root cause has a remedy that can be applied in flight, it
+is applied. Findings made before that speak of a network that is no more: from then on the run is judged by the steps
+since. A fault that has spoilt what was learned so far (updates far too large, say) is mended by going back to the
+parameters the training began with, of which a copy is kept during the first steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
+from torch.optim.optimizer import Optimizer
 
-from unstuck.capture.functions import Activation
-from unstuck.capture.intervention import Handover
-from unstuck.fixes.fix import Applicability, Fix
-from unstuck.fixes.fold_bias import LiveNetwork, fold_redundant
-from unstuck.fixes.rescale_weights import TARGET_STD, rescale
-from unstuck.fixes.shrink_output_layer import shrink
-from unstuck.rules.activation.saturated import MAX_SATURATED
-from unstuck.rules.loss.overconfident_start import is_overconfident
-from unstuck.rules.scale import is_unscaled
-from unstuck.stats import summarise
+from unstuck.findings import Finding, Severity
+from unstuck.fixes.catalogue import all_remedies
+from unstuck.fixes.fix import Applicability
+from unstuck.fixes.fold_bias import fold_redundant
+from unstuck.fixes.forward import ForwardRepairer
+from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
+from unstuck.fixes.state import Snapshot
+from unstuck.rules.causes import group
 from unstuck.trace import Trace
 
+FIRST_CHECKS = (0, 4, 9)  # steps; from then on at each doubling and half-way between, on the next sampled step
+REWIND_STEPS = 100  # steps for which a copy of the parameters at the start is kept, one time their memory
 
-class InflightRepairer:
-    """Applies repairs at step 0 and keeps the list of what it did in `applied`, of what it refused in `withheld`.
+Judge = Callable[[Trace], Sequence[Finding]]
 
-    Networks that loaded weights are left alone, and so are layers whose parameters another place uses as well.
+
+class InflightRepairer(ForwardRepairer):
+    """Applies safe remedies, and with `unsafe` the others too; `judge` says what is wrong by a trace.
+
+    `judged_from` is the first step that the network, as it was last mended, has made.
     """
 
-    def __init__(self, *, fold_biases: bool = True) -> None:
-        self._fold_biases = fold_biases
-        self.applied: list[Fix] = []
-        self.withheld: list[str] = []
-        self._changed: list[tuple[Tensor, str]] = []
-
-    def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
-        """Rescale a layer that is unscaled or saturates a bounded function; see `fixes.rescale_weights`."""
-        layer, weight = handover.layer, handover.weight
-        before = summarise(handover.value).std
-        if layer.fan_in is None or before <= TARGET_STD:
-            return None  # small layers are judged by what stands around them, which a forward pass cannot see
-        unscaled = is_unscaled(summarise(weight).rms, layer.fan_in, function.gain, before)
-        saturated = 100 * summarise(handover.value, interval=function.interval).outside_fraction
-        if not unscaled and not (function.bounded and saturated > MAX_SATURATED):
-            return None
-        if self._refuses(trace, handover, "rescale-weights"):
-            return None
-        factor = rescale(weight, handover.biases, before)
-        value = _again(handover)
-        names = _names(trace, handover)
-        self._changed.append((weight, ", ".join(names)))
-        self.applied.append(
-            Fix(
-                "rescale-weights",
-                "I002" if unscaled else "A001",
-                Applicability.UNSAFE,
-                ", ".join(names) or layer.label,
-                layer.location,
-                "pre-activation std",
-                "1",
-                before,
-                summarise(value).std,
-                "\n".join(f"{name}.data *= {factor:.6g}" for name in names),
-            )
-        )
-        return value
+    def __init__(self, judge: Judge, *, unsafe: bool) -> None:
+        wanted = Applicability.UNSAFE if unsafe else Applicability.SAFE
+        names = [
+            name for name, remedy in all_remedies().items() if remedy.applicability in (wanted, Applicability.SAFE)
+        ]
+        super().__init__(names)
+        self.judged_from = 0
+        self._judge = judge
+        self._start: Snapshot | None = None
+        self._next_check = 0
+        self._tried: set[tuple[str, str]] = set()
 
     def after_first_pass(self, network: LiveNetwork) -> None:
-        """Fold redundant biases, now that all that takes a layer's output is known; see `fixes.fold_bias`."""
-        for parameter, name in self._changed:
-            if network.uses(parameter) > 1:
-                self.withheld.append(f"{name} is used in another place too, which the repair has changed as well")
-        self._changed.clear()
-        if self._fold_biases:
-            self.applied.extend(fold_redundant(network))
+        """Fold redundant biases, now that all that takes a layer's output is known; keep a copy of the start."""
+        super().after_first_pass(network)
+        self.applied.extend(fold_redundant(network))
+        if self._may_rewind():
+            self._start = Snapshot(network.models, tensors=network.parameters)
 
-    def before_loss(
-        self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
-    ) -> Tensor | None:
-        """Shrink an overconfident output layer; see `fixes.shrink_output_layer`."""
-        if baseline is None:
-            return None
-        before = float(loss(handover.value.detach()).double().mean())
-        if not is_overconfident(before, baseline) or self._refuses(trace, handover, "shrink-output-layer"):
-            return None
-        factor = shrink(handover.weight, handover.biases, _logit_std(handover))
-        value = _again(handover)
-        names = _names(trace, handover)
-        self._changed.append((handover.weight, ", ".join(names)))
-        lines = [f"{names[0]}.data *= {factor:.6g}"] if names else []
-        self.applied.append(
-            Fix(
-                "shrink-output-layer",
-                "L001",
-                Applicability.UNSAFE,
-                ", ".join(names) or handover.layer.label,
-                handover.layer.location,
-                f"starting loss (baseline {baseline:.4f})",
-                "nat",
-                before,
-                float(loss(value.detach()).double().mean()),
-                "\n".join([*lines, *(f"{name}.data.zero_()" for name in names[1:])]),
-            )
-        )
-        return value
+    def _may_rewind(self) -> bool:
+        return any(all_remedies()[name].rewinds for name in self.names)
 
-    def _refuses(self, trace: Trace, handover: Handover, name: str) -> bool:
-        reason = None
-        if trace.facts.weights_loaded:
-            reason = "the network has loaded weights"
-        elif not handover.weight.requires_grad:
-            reason = "its weights are frozen"
-        elif not handover.sole_use:
-            reason = "its parameters are used in another place as well"
-        if reason:
-            self.withheld.append(f"{name} at {handover.layer.location or handover.layer.label}: {reason}")
-        return reason is not None
+    def after_update(self, network: LiveNetwork, step: int) -> None:
+        """Judge the run so far, when a check is due, and mend the first root cause that can be."""
+        if step > REWIND_STEPS:
+            self._start = None
+        if step < self._next_check:
+            return
+        self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
+        trace = network.trace.snapshot()
+        findings = self._judge(trace.since(self.judged_from) if self.judged_from else trace)
+        for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
+            done = [self._treat(network, step, finding) for finding in (cause.root, *cause.also)]
+            if any(done):
+                self.judged_from = step + 1
+                return
 
+    def _treat(self, network: LiveNetwork, step: int, finding: Finding) -> bool:
+        """Apply the first remedy of a finding that can be applied now; tell whether one was."""
+        for name in finding.fixes:
+            remedy = all_remedies()[name]()
+            key = name, finding.site
+            if key in self._tried or not remedy.in_flight:
+                continue
+            self._tried.add(key)
+            try:
+                self._apply(remedy, network, step, finding)
+            except Withheld as reason:
+                self.withheld.append(f"{name} at {finding.location or finding.site}: {reason}")
+            else:
+                return name in self.names
+        return False
 
-def _again(handover: Handover) -> Tensor:
-    torch.clear_autocast_cache()  # it holds the weights as they were, in lower precision
-    value = handover.chain.again()
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected a tensor from {handover.layer.label}, got {type(value).__name__}")
-    return value
+    def _apply(self, remedy: Remedy, network: LiveNetwork, step: int, finding: Finding) -> None:
+        if remedy.name not in self.names:
+            self.available.append(f"{remedy.name} at {finding.location or finding.site}")
+            return
+        if remedy.initialises and network.trace.facts.weights_loaded:
+            raise Withheld("the network has loaded weights")
+        optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
+        rewind = self._rewinding(optimizers)
+        patient = Patient(network, network.models, optimizers, rewind=rewind, step=step + 1, pretrained=pretrained)
+        self.applied.extend(remedy.apply(patient, finding))
 
+    def _rewinding(self, optimizers: Sequence[Optimizer]) -> Callable[[], None]:
+        def rewind() -> None:
+            if self._start is None:
+                raise Withheld(f"what was learned is spoilt, and the start is not kept beyond {REWIND_STEPS} steps")
+            self._start.restore_values()
+            for optimizer in optimizers:
+                optimizer.state.clear()
 
-def _names(trace: Trace, handover: Handover) -> list[str]:
-    return [site.label for site in trace.parameters_of(handover.layer)]
-
-
-def _logit_std(handover: Handover) -> float:
-    """Spread of the logits as the loss sees it: about each row's mean under a softmax, about zero under a sigmoid."""
-    values = handover.value.detach().double()
-    if handover.consumer.op != "binary_cross_entropy_with_logits":
-        values = values - values.mean(-1, keepdim=True)
-    return float(values.pow(2).mean().sqrt())
+        return rewind

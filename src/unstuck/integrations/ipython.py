@@ -10,7 +10,10 @@ from unstuck.api import Run
 from unstuck.config import ConfigError, load
 from unstuck.rules.catalogue import UnknownRuleError
 
-USAGE = "%%unstuck [--fix] [--every N | --overhead SHARE] [--select CODES] [--extend-select CODES] [--ignore CODES]"
+USAGE = (
+    "%%unstuck [--fix] [--unsafe-fixes] [--every N | --overhead SHARE] [--select CODES] [--extend-select CODES] "
+    "[--ignore CODES]"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,6 +24,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(prog="%%unstuck", add_help=False)
     parser.add_argument("--fix", action="store_true")
+    parser.add_argument("--unsafe-fixes", action="store_true")
     parser.add_argument("--every", type=int)
     for option in ("--overhead", "--select", "--extend-select", "--ignore"):
         parser.add_argument(option)
@@ -34,8 +38,8 @@ def load_ipython_extension(shell: Any) -> None:
         """Run the cell under watch and print the report; an error of the cell is shown as usual."""
         try:
             options = _parser().parse_args(shlex.split(line))
-            fix = vars(options).pop("fix")
-            run = Run(load(**vars(options)), fix=fix, title="the cell")
+            fix, unsafe_fixes = (vars(options).pop(name) for name in ("fix", "unsafe_fixes"))
+            run = Run(load(**vars(options)), fix=fix, unsafe_fixes=unsafe_fixes, title="the cell")
         except (ValueError, ConfigError, UnknownRuleError) as error:
             print(f"unstuck: {error}")  # noqa: T201
             return

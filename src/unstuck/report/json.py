@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.findings import Finding
-from unstuck.report.report import AppliedFix, Report, recent_loss, starting_loss
+from unstuck.report.report import AppliedFix, Proof, Report, recent_loss, starting_loss
 from unstuck.report.text import source_line
 from unstuck.report.watching import budget_warning
 from unstuck.trace import Kind, Location, Role, Site, Trace, Watching
@@ -114,6 +114,10 @@ def _fix(fix: AppliedFix) -> dict[str, Any]:
         "before": fix.before,
         "after": fix.after,
         "snippet": fix.snippet,
+        "step": fix.step,
+        "kept": fix.kept,
+        "why": fix.why,
+        "proof": None if fix.proof is None else _proof(fix.proof),
     }
 
 
@@ -155,3 +159,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "steps": proof.steps,
+        "loss_before": proof.loss_before,
+        "loss_after": proof.loss_after,
+        "gone": proof.gone,
+    }

@@ -16,6 +16,19 @@ from unstuck.trace import Location, Trace
 FORMATS = ("text", "json")
 
 
+class Proof(Protocol):
+    """What a trial of a fix showed; see `unstuck.fixes.fix.Proof`."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def loss_before(self) -> float: ...  # noqa: D102
+    @property
+    def loss_after(self) -> float: ...  # noqa: D102
+    @property
+    def gone(self) -> bool: ...  # noqa: D102
+
+
 class AppliedFix(Protocol):
     """What a report needs to know of a fix; see `unstuck.Fix`."""
 
@@ -34,9 +47,17 @@ class AppliedFix(Protocol):
     @property
     def before(self) -> float: ...  # noqa: D102
     @property
-    def after(self) -> float: ...  # noqa: D102
+    def after(self) -> float | None: ...  # noqa: D102
     @property
     def snippet(self) -> str: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def proof(self) -> Proof | None: ...  # noqa: D102
+    @property
+    def kept(self) -> bool: ...  # noqa: D102
+    @property
+    def why(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -123,11 +123,19 @@ def _indented(console: Console, text: Text, by: int = 2) -> None:
 
 
 def _print_fixes(console: Console, report: Report) -> None:
-    if report.fixes:
-        console.print(Text("\nmended before the first step:", "bold green"))
-        for fix in report.fixes:
+    groups = {
+        "mended before the first step:": [fix for fix in report.fixes if fix.kept and not fix.step],
+        "mended while it trained:": [fix for fix in report.fixes if fix.kept and fix.step],
+        "tried, and put back:": [fix for fix in report.fixes if not fix.kept],
+    }
+    for title, fixes in groups.items():
+        if fixes:
+            console.print(Text(f"\n{title}", "bold green" if fixes[0].kept else "bold yellow"))
+        for fix in fixes:
             _indented(console, Text(f"{fix.code} {_fix(fix)}"))
-            for line in fix.snippet.splitlines():
+            if fix.proof is not None:
+                _indented(console, Text(str(fix.proof)), by=6)
+            for line in (fix.snippet if fix.kept else fix.why).splitlines():
                 _indented(console, Text(line, "dim"), by=6)
     for text in report.withheld:
         console.print(Text(f"\nnot mended: {text}", "yellow"), soft_wrap=True)
@@ -136,7 +144,9 @@ def _print_fixes(console: Console, report: Report) -> None:
 def _fix(fix: AppliedFix) -> str:
     unit = "" if fix.unit == "1" else f" {fix.unit}"
     where = f" ({place(fix.location)})" if fix.location else ""
-    return f"{fix.name}: {fix.site}{where}: {fix.statistic} {fix.before:.4g} → {fix.after:.4g}{unit}"
+    when = f" after step {fix.step}" if fix.step else ""
+    after = "none" if fix.after is None else f"{fix.after:.4g}{unit}"
+    return f"{fix.name}: {fix.site}{where}{when}: {fix.statistic} {fix.before:.4g} → {after}"
 
 
 def _print_not_checked(console: Console, report: Report, verbose: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
@@ -336,15 +336,26 @@ class Trace:
 
         Facts about the run as a whole (whether weights were loaded, say) and the sites stay as they are.
         """
-        copy = self.snapshot()
-        copy.steps = [known for known in copy.steps if known <= step]
-        copy.objective = {known: value for known, value in copy.objective.items() if known <= step}
-        copy.loss_calls = [call for call in copy.loss_calls if call.step <= step]
+        copy = self._only(lambda known: known <= step)
         copy.facts.backward_calls = min(copy.facts.backward_calls, step + 1)
         copy.facts.optimizer_steps = min(copy.facts.optimizer_steps, step + 1)
+        return copy
+
+    def since(self, step: int) -> Trace:
+        """Return a copy that knows only of the steps from `step` on, as a run begun there would have left it.
+
+        The same holds of facts and sites as in `until`; the start of training is not known to it.
+        """
+        return self._only(lambda known: known >= step)
+
+    def _only(self, wanted: Callable[[int], bool]) -> Trace:
+        copy = self.snapshot()
+        copy.steps = [known for known in copy.steps if wanted(known)]
+        copy.objective = {known: value for known, value in copy.objective.items() if wanted(known)}
+        copy.loss_calls = [call for call in copy.loss_calls if wanted(call.step)]
         for values in (copy._summaries, copy._scalars, copy._vectors):
             for series in values.values():
-                for known in [known for known in series if known > step]:
+                for known in [known for known in series if not wanted(known)]:
                     del series[known]
         return copy
 

@@ -1,0 +1,150 @@
+"""Repairs a network before its training: propose, apply, measure again, train on trial, keep or put back.
+
+Remedies change the network in place, because losses, optimizers and closures hold on to its tensors; everything was
+kept before (`state.Snapshot`), and what is not proven is put back bit for bit. A trial trains the network for some
+steps with the same batches and the same random numbers as the trial before it, and is undone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from unstuck.capture.session import Session
+from unstuck.findings import Finding
+from unstuck.fixes.catalogue import all_remedies
+from unstuck.fixes.fix import Applicability, Fix, Proof
+from unstuck.fixes.forward import ForwardRepairer
+from unstuck.fixes.remedy import Patient, Remedy, Withheld
+from unstuck.fixes.task import Task, Training
+from unstuck.rules.causes import group
+from unstuck.trace import Trace
+
+MAX_ROUNDS = 10
+NOISE = 2.0  # standard errors of the difference between two trials; below it neither is worse
+TOLERANCE = 0.01  # of the loss; as much may always be rounding, where trials repeat themselves exactly
+
+Judge = Callable[[Trace], Sequence[Finding]]
+"""Says what is wrong by a trace."""
+
+
+@dataclass
+class Repair:
+    """What was done to a network: all fixes that were tried, in order, and why remedies were withheld.
+
+    `before` and `after` are the trials without any fix and with those that were kept, `findings` what the latter shows.
+    """
+
+    before: Training
+    after: Training
+    findings: Sequence[Finding]
+    fixes: list[Fix] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
+    available: list[str] = field(default_factory=list)  # unsafe remedies that were not asked for
+
+
+def repair(task: Task, judge: Judge, *, unsafe: bool, steps: int) -> Repair:
+    """Mend the network of `task` in place, root causes first, until nothing more can be mended.
+
+    Each remedy is tried on its own, at most ten, for `steps` steps each; only those are kept that make their finding go
+    and the loss no worse. Without `unsafe` only remedies that keep the function of the network are applied.
+    Raises what the model raises; the network is then as it was.
+    """
+    begun = task.train(steps)
+    result = Repair(begun, begun, judge(begun.session.trace))
+    tried: set[tuple[str, str]] = set()
+    for _ in range(MAX_ROUNDS):
+        candidate = next(_candidates(task, result, tried, unsafe=unsafe), None)
+        if candidate is None:
+            break
+        finding, remedy = candidate
+        tried.add((remedy.name, finding.site))
+        _try(task, judge, steps, result, finding, remedy)
+    return result
+
+
+def _candidates(
+    task: Task, result: Repair, tried: set[tuple[str, str]], *, unsafe: bool
+) -> Iterator[tuple[Finding, Remedy]]:
+    """Yield what may be tried next: a finding and a remedy for it, root causes first."""
+    causes = group(result.findings)
+    ordered = [f for cause in causes for f in (cause.root, *cause.also)] + [f for c in causes for f in c.symptoms]
+    for finding in ordered:
+        for name in finding.fixes:
+            remedy = all_remedies()[name]()
+            if (name, finding.site) in tried:
+                continue
+            text = None
+            if remedy.applicability is Applicability.UNSAFE and not unsafe:
+                if name not in result.available:
+                    result.available.append(name)
+            elif remedy.initialises and task.pretrained:
+                text = f"{name} at {finding.site}: the network has loaded weights"
+            else:
+                yield finding, remedy
+            if text is not None and text not in result.withheld:
+                result.withheld.append(text)
+
+
+def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding, remedy: Remedy) -> None:
+    """Apply a remedy, train on trial, and keep it or put it back; what happened is added to `result`."""
+    before = task.snapshot()
+    try:
+        fixes = remedy.apply(patient_of(task, result.after.session), finding)
+        after = task.train(steps)
+    except Withheld as reason:
+        before.restore()
+        result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: {reason}")
+        return
+    except BaseException:
+        before.restore()
+        raise
+    findings = judge(after.session.trace)
+    gone = not any(same_fault(finding, other) for other in findings)
+    proof = Proof(steps, result.after.loss, after.loss, gone)
+    worse = is_worse(result.after, after)
+    kept = gone and not worse
+    why = "" if kept else ("the loss became worse" if worse else f"{finding.code} is still found")
+    result.fixes.extend(replace(fix, proof=proof, kept=kept, why=why) for fix in fixes)
+    if kept:
+        result.after, result.findings = after, findings
+    else:
+        before.restore()
+
+
+def patient_of(task: Task, session: Session) -> Patient:
+    """Return what a remedy may see and touch of a task that `session` has watched."""
+
+    def repeat(names: Sequence[str]) -> list[Fix]:
+        repairer = ForwardRepairer(names)
+        task.first_pass(repairer)
+        if not repairer.applied and repairer.withheld:
+            raise Withheld(repairer.withheld[0])
+        return list(repairer.applied)
+
+    return Patient(
+        session, [task.model], task.optimizers, task.batches, task.forward, repeat, pretrained=task.pretrained
+    )
+
+
+def same_fault(finding: Finding, other: Finding) -> bool:
+    """Tell whether two findings are the same fault at the same place."""
+    return (finding.code, finding.site) == (other.code, other.site)
+
+
+def is_worse(before: Training, after: Training) -> bool:
+    """Tell whether the second of two trials ended worse by more than the noise between them.
+
+    The noise is the standard error of the paired differences over the last tenth of the steps (same batches).
+    """
+    if not math.isfinite(before.loss):
+        return False
+    if not math.isfinite(after.loss):
+        return True
+    count = max(1, len(before.losses) // 10)
+    pairs = zip(before.losses[-count:], after.losses[-count:], strict=False)
+    differences = [later - earlier for earlier, later in pairs]
+    mean = sum(differences) / count
+    variance = sum((difference - mean) ** 2 for difference in differences) / max(1, count - 1)
+    return mean > NOISE * math.sqrt(variance / count) + TOLERANCE * abs(before.loss)

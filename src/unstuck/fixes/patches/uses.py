@@ -1,0 +1,123 @@
+"""Whether a file takes what its network puts out for probabilities somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+import torch
+
+from unstuck.fixes.patches.calls import called, spine, torch_name
+from unstuck.fixes.patches.source import Source, dotted
+
+ORDER_ALONE = frozenset({"argmax", "argmin", "argsort", "topk", "shape", "size", "dim", "device", "dtype"})
+WANT_PROBABILITIES = frozenset(
+    """
+    log log2 log10 round bernoulli multinomial entropy Categorical Bernoulli binary_cross_entropy BCELoss
+    nll_loss brier_score_loss log_loss roc_auc_score
+    """.split()
+)
+
+
+def probability_use(source: Source, line: int) -> int | None:
+    """Return a line that takes the network's output for probabilities, given the line of its loss; None if none does.
+
+    The output is what the calls return that stand in the loss's first argument, and what is assigned or returned of it.
+    It is taken for probabilities where it is compared with a number between 0 and 1, rounded, sampled from, subtracted
+    from 1, put through a logarithm or into a loss that wants them.
+    """
+    networks = _networks(source, line)
+    seen: set[str] = set()
+    while networks - seen:
+        seen |= networks
+        for value in _values(source, networks):
+            outer = spine(source, value)
+            if any(wants_probabilities(source, node) for node in outer):
+                return source.lines(value)[0]
+            if isinstance(outer[-1], cst.Return) and not _only_order(outer):
+                function = source.enclosing(value, cst.FunctionDef)
+                networks = networks | (
+                    {function.name.value} if function and function.name.value != "forward" else set()
+                )
+    return None
+
+
+def wants_probabilities(source: Source, node: cst.CSTNode) -> bool:
+    """Tell whether a node takes a value within it for a probability."""
+    if isinstance(node, cst.Attribute):
+        return node.attr.value in WANT_PROBABILITIES
+    if isinstance(node, cst.Arg):
+        taker = source.parent(node)
+        return isinstance(taker, cst.Call) and called(taker) in WANT_PROBABILITIES
+    if isinstance(node, cst.ComparisonTarget):
+        node = source.parent(node) or node
+    if isinstance(node, cst.Comparison):
+        sides = [node.left, *(target.comparator for target in node.comparisons)]
+        return any(isinstance(side, cst.Float) and 0 < side.evaluated_value < 1 for side in sides)
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Subtract):
+        return isinstance(node.left, cst.Integer | cst.Float) and float(node.left.evaluated_value) == 1
+    return False
+
+
+def threshold_at_half(source: Source) -> int | None:
+    """Return a line that compares something which is not random with one half, or rounds it; None if none does."""
+    for comparison in source.find(cst.Comparison):
+        sides = [comparison.left, *(target.comparator for target in comparison.comparisons)]
+        drawn = any(called(call).startswith("rand") for call in source.find(cst.Call, comparison))
+        if not drawn and any(isinstance(side, cst.Float) and side.evaluated_value == 0.5 for side in sides):
+            return source.lines(comparison)[0]
+    rounds = (call for call in source.find(cst.Call) if called(call) == "round" and dotted(call.func) != "round")
+    return next((source.lines(call)[0] for call in rounds), None)
+
+
+def reads(source: Source, name: str, near: cst.CSTNode) -> list[cst.Name]:
+    """Return where a variable is read in the function (or the file's own lines) that `near` stands in."""
+    function = source.enclosing(near, cst.FunctionDef)
+    return [
+        node
+        for node in source.find(cst.Name, function)
+        if node.value == name and source.enclosing(node, cst.FunctionDef) is function and _is_read(source, node)
+    ]
+
+
+def _is_read(source: Source, node: cst.Name) -> bool:
+    outer = source.parent(node)
+    if isinstance(outer, cst.Attribute):
+        return outer.value is node
+    if isinstance(outer, cst.Arg):
+        return outer.value is node
+    return not isinstance(outer, cst.AssignTarget | cst.Param | cst.ImportAlias | cst.FunctionDef | cst.ClassDef)
+
+
+def _networks(source: Source, line: int) -> set[str]:
+    calls = [call for call in source.calls_at(line) if call.args]
+    if not calls:
+        return set()
+    scores = calls[0].args[0].value
+    found = _callees(source, scores)
+    for name in source.find(cst.Name, scores):
+        function = source.enclosing(name, cst.FunctionDef)
+        for assign in source.assignments(name.value, function):
+            found |= _callees(source, assign.value)
+    return found
+
+
+def _callees(source: Source, value: cst.CSTNode) -> set[str]:
+    names = {called(call) for call in source.find(cst.Call, value) if not torch_name(source, call)}
+    return {name for name in names if name and not hasattr(torch.Tensor, name)}
+
+
+def _values(source: Source, networks: set[str]) -> Iterator[cst.BaseExpression]:
+    """Yield the calls of networks, and where the variables are read that hold what they return."""
+    for call in source.find(cst.Call):
+        if called(call) in networks:
+            yield call
+            outer = spine(source, call)
+            holder = outer[-1] if outer else None
+            if isinstance(holder, cst.Assign) and not _only_order(outer):
+                for target in holder.targets:
+                    yield from reads(source, dotted(target.target), call) if dotted(target.target) else ()
+
+
+def _only_order(outer: list[cst.CSTNode]) -> bool:
+    return any(isinstance(node, cst.Attribute) and node.attr.value in ORDER_ALONE for node in outer)
