@@ -93,6 +93,48 @@ class TestFires:
         check_fires(NonfiniteActivation, b.trace, at=second)
 
 
+def told(*, rms=None, losses=(1.0, 1.0), source=1.0, spoiled_parameter=False):
+    """A step between samples, 17, of whose graph is known that an operation made the first NaN."""
+    b = TraceBuilder([0, 1, 18])
+    b.trace.objective = {0: losses[0], 16: losses[1], 17: np.nan, 18: np.nan}
+    first = b.layer("first", weight=normal(0.1, 5, 5))
+    b.record(first, Role.OUTPUT, {0: normal(1.0, 64, 5), 1: normal(source, 64, 5), 18: spoiled()})
+    operation = b.site(Kind.OPERATION, "div", far=first)
+    b.layer("head", weight=normal(0.1, 5, 5), far=operation)
+    b.trace.add_scalar(17, operation.index, "born", 3)
+    b.trace.add_scalar(17, operation.index, "born_of", 320)
+    (weight,) = b.trace.parameters_of(first)
+    if spoiled_parameter:
+        b.trace.add_scalar(17, weight.index, "spoiled", 1)
+    elif rms is not None:
+        b.trace.add_scalar(17, weight.index, "rms_then", rms)
+    return b, operation
+
+
+class TestBetweenSamples:
+    def test_fires_at_the_operation(self):
+        b, operation = told(rms=0.1)
+        message = (
+            "3 of the 320 elements that div made at step 17 are NaN or infinite, and nothing before is known to be"
+        )
+        finding = check_fires(NonfiniteActivation, b.trace, at=operation, message=message)
+        assert finding.steps == (17, 18)
+
+    def test_silent_on_parameters_that_are_spoiled_already(self):
+        check_silent(NonfiniteActivation, told(spoiled_parameter=True)[0].trace)
+
+    @pytest.mark.parametrize("share", [0.95, 1.05])
+    @pytest.mark.parametrize("what", ["rms", "loss", "source"])
+    def test_growth(self, what, share):
+        growth = share * MAX_GROWTH
+        case = {"rms": {"rms": 0.1 * growth}, "loss": {"losses": (1.0, growth)}, "source": {"source": growth}}
+        b, operation = told(**case[what])
+        if share < 1:
+            check_fires(NonfiniteActivation, b.trace, at=operation)
+        else:
+            check_silent(NonfiniteActivation, b.trace)
+
+
 @pytest.mark.parametrize(("growth", "fires"), [(0.95 * MAX_GROWTH, True), (1.05 * MAX_GROWTH, False)])
 def test_threshold(growth, fires):
     b, operation = network(source=lambda step: normal(growth if step >= BAD else 1.0, 64, 5))

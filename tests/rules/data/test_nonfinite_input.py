@@ -51,9 +51,19 @@ class TestFires:
         )
         assert [(e.name, e.value) for e in finding.evidence] == [
             ("first step", 0.0),
-            ("sampled steps with such data", 10.0),
+            ("steps seen with such data", 10.0),
             ("share of the elements", 100 * 3 / 128),
         ]
+
+    def test_what_the_graph_of_a_step_between_samples_told(self):
+        b, layer = fed(normal(1.0, 16, 8))
+        b.trace.objective |= dict.fromkeys((17, 18), math.nan)
+        b.trace.add_scalar(17, layer.index, "born_in_input", 3)
+        b.trace.add_scalar(17, layer.index, "born_in_input_of", 128)
+        message = "3 of 128 elements of the input of fc1 (linear) are NaN or infinite at step 17"
+        finding = check_fires(NonfiniteInput, b.trace, at=layer, severity=Severity.ERROR, message=message)
+        assert finding.steps == (17, 17)
+        assert finding.evidence[2].value == 100 * 3 / 128
 
     def test_one_infinite_element_of_one_batch_with_a_finite_loss(self):
         b, layer = fed(lambda step: holed((1, 5), -np.inf, 1) if step == 6 else normal(1.0, 16, 8))

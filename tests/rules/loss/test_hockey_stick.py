@@ -3,13 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from unstuck.rules.loss.hockey_stick import EARLY, MIN_EXCESS, MIN_SHARE, MIN_SHRINK, MIN_STEPS, HockeyStick
+from unstuck.rules.loss.hockey_stick import EARLY, MIN_EXCESS, MIN_SHARE, MIN_SHRINK, MIN_SPAN, MIN_STEPS, HockeyStick
 from unstuck.trace import Kind, LossCall, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
 
 STEPS = [*range(10), *range(20, 400, 20)]
 UNIFORM = math.log(27)
+NEEDED = f"a classification loss and its logits at {MIN_STEPS} sampled steps of the first {MIN_SPAN} or more"
 
 
 def course(losses, stds, *, op="cross_entropy", steps=STEPS, baseline=UNIFORM):
@@ -105,20 +106,19 @@ class TestThresholds:
 
 
 class TestLacking:
-    @pytest.mark.parametrize("n", [MIN_STEPS - 1, MIN_STEPS])
-    def test_enough_steps(self, n):
-        b, site = course(falling(5.0, 3.3, tau=1.0), falling(2.0, 0.4, tau=1.0), steps=range(n))
-        if n < MIN_STEPS:
-            what = f"a classification loss and its logits at {MIN_STEPS} sampled steps from the start on"
-            check_lacks(HockeyStick, b.trace, what)
-        else:
-            check_fires(HockeyStick, b.trace, at=site)
+    @pytest.mark.parametrize("steps", [range(MIN_SPAN - 1), [*range(MIN_STEPS - 2), MIN_SPAN]])
+    def test_too_few_steps(self, steps):
+        b, _ = course(falling(5.0, 3.3, tau=1.0), falling(2.0, 0.4, tau=1.0), steps=steps)
+        check_lacks(HockeyStick, b.trace, NEEDED)
+
+    @pytest.mark.parametrize("steps", [range(MIN_SPAN), [*range(MIN_STEPS - 1), MIN_SPAN]])
+    def test_enough_steps(self, steps):
+        b, site = course(falling(5.0, 3.3, tau=1.0), falling(2.0, 0.4, tau=1.0), steps=steps)
+        check_fires(HockeyStick, b.trace, at=site)
 
     def test_regression(self):
         b, _ = course(falling(5.0, 3.3), falling(2.0, 0.4), op="mse_loss")
-        check_lacks(
-            HockeyStick, b.trace, f"a classification loss and its logits at {MIN_STEPS} sampled steps from the start on"
-        )
+        check_lacks(HockeyStick, b.trace, NEEDED)
 
 
 def test_values_that_are_not_finite_are_left_out():

@@ -66,7 +66,10 @@ class TestFires:
         layer = b.layer("fc", weight=from_step(3, ONE_NAN), output=from_step(3, ONE_NAN))
         finding = check_fires(NonfiniteLoss, b.trace, at=b.trace.sites[layer.parameters[0]])
         assert finding.message.startswith("the loss is minus infinite at step 3 and at 2")
-        assert finding.message.endswith("the first non-finite value is in the value of fc.weight")
+        assert finding.message.endswith(
+            "the first non-finite value is in the value of fc.weight, "
+            "which the update of step 2, whose loss was finite, left so"
+        )
 
     def test_masks_that_were_always_infinite_are_not_the_place(self):
         b = run()
@@ -80,9 +83,42 @@ class TestFires:
         culprit = b.layer("fc", output=from_step(40, ONE_NAN))
         message = (
             "the loss is NaN at step 17 and at 23 of the 23 later steps; "
-            "the first non-finite value is in the output of fc (linear) (step 40)"
+            "at step 40, the next that was sampled, the first is in the output of fc (linear)"
         )
         check_fires(NonfiniteLoss, b.trace, at=culprit, message=message)
+
+    @pytest.mark.parametrize(
+        ("name", "role"), [("born", "output"), ("born_in_input", "input"), ("spoiled", "value")], ids=str
+    )
+    def test_what_the_graph_of_a_step_between_samples_told(self, name, role):
+        b = TraceBuilder([0, 1, 18])
+        b.trace.objective |= dict.fromkeys(range(17, 19), math.nan)
+        layer = b.layer("fc", weight=FINE, output=from_step(18, ONE_NAN))
+        site = b.trace.sites[layer.parameters[0]] if name == "spoiled" else layer
+        b.trace.add_scalar(17, site.index, name, 5)
+        b.trace.add_scalar(17, site.index, f"{name}_of", 12)
+        message = (
+            "the loss is NaN at step 17 and at 1 of the 1 later steps; "
+            f"the first non-finite value is in the {role} of {site.label}"
+        )
+        finding = check_fires(NonfiniteLoss, b.trace, at=site, message=message)
+        assert (finding.evidence[1].value, finding.evidence[1].unit) == (5.0, "of 12")
+
+    @pytest.mark.parametrize(("name", "role"), [("born", "value"), ("born_in_input", "target")])
+    def test_a_loss_function_that_made_it_or_was_given_it(self, name, role):
+        b = TraceBuilder([0, 1, 18])
+        b.trace.objective |= dict.fromkeys(range(17, 19), math.nan)
+        site = b.loss("mse_loss")
+        b.trace.add_scalar(17, site.index, name, 1)
+        finding = check_fires(NonfiniteLoss, b.trace, at=site)
+        assert finding.message.endswith(f"the first non-finite value is in the {role} of mse_loss")
+
+    def test_what_was_not_finite_with_a_finite_loss_is_not_the_place(self):
+        b = TraceBuilder([0, 1, 18])
+        b.trace.objective |= dict.fromkeys(range(17, 19), math.nan)
+        b.trace.add_scalar(17, b.layer("masked", output=MASKED).index, "born", 4)
+        culprit = b.layer("fc", output=from_step(18, ONE_NAN))
+        check_fires(NonfiniteLoss, b.trace, at=culprit)
 
     def test_nothing_sampled_points_at_the_run(self):
         check_fires(NonfiniteLoss, run(first=5).trace, at=None, message="the loss is NaN at step 5")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from unstuck.rules.loss.not_learning import MAX_SIGMAS, NotLearning
+from unstuck.rules.loss.not_learning import MAX_SIGMAS, MIN_GAIN, NotLearning
 from unstuck.rules.objective import prior_entropy
 from unstuck.trace import Kind, LossCall
 
@@ -123,11 +123,12 @@ class TestFires:
 
 class TestThresholds:
     @pytest.mark.parametrize("side", [0.98, 1.02])
-    def test_sampled_losses(self, side):
+    @pytest.mark.parametrize(("noise", "sigmas", "share"), [(0.03, MAX_SIGMAS, 0), (0.05, 0, MIN_GAIN), (0.1, 1.5, 0)])
+    def test_sampled_losses(self, side, noise, sigmas, share):
         """The losses of the second half's 15 sampled steps alternate; the objective, which has other terms, is flat."""
-        signs = np.where(np.arange(N) // 10 % 2, 0.1, -0.1)
+        signs = np.where(np.arange(N) // 10 % 2, noise, -noise)
         wobble = signs[150::10]
-        gain = side * MAX_SIGMAS * wobble.std(ddof=1) / len(wobble) ** 0.5
+        gain = side * (sigmas * wobble.std(ddof=1) / len(wobble) ** 0.5 + share * LN4)
         b, loss = run(LN4 - gain + signs - wobble.mean(), noise=0.0)
         b.trace.objective.update(dict.fromkeys(range(N), 2.0))
         check_fires(NotLearning, b.trace, at=loss) if side < 1 else check_silent(NotLearning, b.trace)

@@ -5,6 +5,8 @@ import pytest
 
 from unstuck.findings import Severity
 from unstuck.rules.update.oversized_updates import (
+    EARLY,
+    EARLY_FACTOR,
     ERROR_RATIO,
     FIRST_STEP,
     MAX_RATIO,
@@ -18,6 +20,7 @@ from unstuck.trace.trace import SMALL_SCALE
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, forget, normal
 
 STEPS = range(41)
+LATE = range(EARLY + 1)
 
 
 def network(ratio, *, scale=0.5, steps=STEPS, slot="weight", kind=Kind.WEIGHT_LAYER, shape=(10, 16), output=False):
@@ -72,22 +75,22 @@ class TestSilent:
 
 class TestFires:
     def test_an_output_layer_beyond_its_limit(self):
-        b, site = network(OUTPUT_MAX_RATIO * 1.01, output=True)
+        b, site = network(OUTPUT_MAX_RATIO * 1.01, output=True, steps=LATE)
         assert check_fires(OversizedUpdates, b.trace, at=site).threshold == OUTPUT_MAX_RATIO
 
     def test_large_learning_rate(self):
-        b, site = network(0.085)
+        b, site = network(0.085, steps=LATE)
         finding = check_fires(
             OversizedUpdates,
             b.trace,
             at=site,
-            message="an update of fc.weight is 0.085 of its values (median of steps 20 to 40); "
+            message="an update of fc.weight is 0.085 of its values (median of steps 20 to 100); "
             "the guide is 0.001 and 0.03 the limit",
             severity=Severity.WARNING,
         )
         assert finding.measured == pytest.approx(0.085)
-        assert (finding.threshold, finding.unit, finding.steps) == (MAX_RATIO, "1", (20, 40))
-        assert finding.evidence[1].value == 21
+        assert (finding.threshold, finding.unit, finding.steps) == (MAX_RATIO, "1", (20, 100))
+        assert finding.evidence[1].value == 81
 
     def test_error_when_the_weights_are_replaced(self):
         b, site = network(ERROR_RATIO * 0.99)
@@ -101,10 +104,13 @@ class TestFires:
         assert check_fires(OversizedUpdates, b.trace, at=site).measured == pytest.approx(0.2)
 
 
-def test_threshold():
-    check_silent(OversizedUpdates, network(MAX_RATIO * 0.99)[0].trace)
-    b, site = network(MAX_RATIO * 1.01)
-    check_fires(OversizedUpdates, b.trace, at=site)
+@pytest.mark.parametrize(
+    ("steps", "limit"), [(range(EARLY), EARLY_FACTOR * MAX_RATIO), (LATE, MAX_RATIO)], ids=["early", "late"]
+)
+def test_threshold(steps, limit):
+    check_silent(OversizedUpdates, network(limit * 0.99, steps=steps)[0].trace)
+    b, site = network(limit * 1.01, steps=steps)
+    assert check_fires(OversizedUpdates, b.trace, at=site).threshold == pytest.approx(limit)
 
 
 class TestLacking:

@@ -23,7 +23,8 @@ class NonfiniteActivation(Rule):
     ## What it does
     Takes the first step whose loss is NaN or infinite, and there the first place in the order of execution that held a
     non-finite value and held none at steps with a finite loss. It fires when that place lies before the last weight
-    layer and what entered it, parameters and data included, was finite.
+    layer and what entered it, parameters and data included, was finite. A step that was not
+    sampled is judged by autograd's graph of its loss, as L011 describes.
 
     ## Why is this bad
     A single such element spreads to everything computed from it; its gradient is not finite either, and one update with
@@ -68,6 +69,7 @@ class NonfiniteActivation(Rule):
         inside = site.kind in INSIDE and graph.reaches(site, Kind.WEIGHT_LAYER)
         if not inside or role != Role.OUTPUT.value or not _entered_finite(trace, site, step, self.max_growth):
             return
+        given = "what it was given is finite" if step in trace.steps else "nothing before is known to be"
         yield self.finding(
             site,
             steps=(step, max(bad)),
@@ -76,22 +78,40 @@ class NonfiniteActivation(Rule):
             unit="elements",
             message=(
                 f"{number:,} of the {count:,} elements that {site.label} made at step {step} are NaN or infinite, and "
-                "what it was given is finite"
+                f"{given}"
             ),
             evidence=(Evidence("elements", float(count), "elements"), Evidence("step", float(step), "steps")),
         )
 
 
 def _entered_finite(trace: Trace, site: Site, step: int, max_growth: float) -> bool:
-    """Tell whether what entered a site at a step was finite, and no larger than a run that is sound makes it."""
+    """Tell whether what entered a site at a step was finite, and no larger than a run that is sound makes it.
+
+    Of a step that was not sampled the parameters' size is known, and the loss before it; else the last sample counts.
+    """
+    sampled = step in trace.steps
+    if not sampled and _grown(trace, step, max_growth):
+        return False
     sources = [(source, Role.OUTPUT) for source in trace.producers(site, direct=False)]
     sources += [(source, Role.INPUT) for source in trace.producers(site, direct=False)]
     sources += [(parameter, Role.VALUE) for parameter in trace.parameters_of(site)]
     for source, role in [*sources, (site, Role.INPUT)]:
         known = trace.summaries(source, role)
-        now = next((summary for at, summary in known if at == step), None)
+        now = next((summary for at, summary in reversed(known) if at == step or (at < step and not sampled)), None)
         if now is None:
             continue
         if now.nonfinite or (known[0][1].rms > 0 and now.rms > max_growth * known[0][1].rms):
             return False
     return True
+
+
+def _grown(trace: Trace, step: int, max_growth: float) -> bool:
+    """Tell whether the loss or a parameter has grown so much by a step that was not sampled."""
+    losses = [value for at, value in sorted(trace.objective.items()) if at < step and math.isfinite(value)]
+    if losses and losses[-1] > max_growth * abs(losses[0]) > 0:
+        return True
+    for parameter in trace.of_kind(Kind.PARAMETER):
+        first, now = trace.summaries(parameter, Role.VALUE)[:1], trace.scalar(parameter, "rms_then", step)
+        if first and now is not None and now > max_growth * first[0][1].rms > 0:
+            return True
+    return False

@@ -21,8 +21,8 @@ class NonfiniteInput(Rule):
 
     ## What it does
     Looks at the float data that layers are given from outside the network and fires when any of it is NaN or infinite
-    at a sampled step while all parameters are still finite. The finding is an error when the loss is not finite at that
-    step or later, and a warning when it stays finite.
+    at a sampled step, or at one with such a loss whose graph tells so (L011), while all parameters are still finite.
+    The finding is an error when the loss is not finite at that step or later, and a warning when it stays finite.
 
     ## Why is this bad
     A layer mixes all features of an example, so one NaN makes every unit of that example NaN, and through the mean
@@ -68,6 +68,8 @@ class NonfiniteInput(Rule):
         for site in float_inputs(trace, Kind.NORM):
             steps, numbers = trace.series(site, Role.INPUT, "nonfinite")
             bad = steps[numbers > MAX_NONFINITE]
+            told = [step for step, _ in trace.scalars(site, "born_in_input")]  # of a step that was not sampled
+            bad = np.union1d(bad, np.array(told, dtype=np.int64))
             if len(bad) and int(bad[0]) < broken:
                 yield self._report(trace, site, bad, float(numbers.max()))
 
@@ -76,7 +78,10 @@ class NonfiniteInput(Rule):
     ) -> Finding:
         first = int(bad[0])
         summary = trace.summary(site, Role.INPUT, first)
-        number, count = (summary.nonfinite, summary.count) if summary else (int(most), int(most))
+        told = int(trace.scalar(site, "born_in_input", first) or most)
+        number, count = told, int(trace.scalar(site, "born_in_input_of", first) or most)
+        if summary is not None:
+            number, count = summary.nonfinite, summary.count
         message = f"{number} of {count} elements of the input of {site.label} are NaN or infinite at step {first}"
         if summary and summary.units is not None and len(summary.units) > 1:
             features = np.flatnonzero(summary.units.nonfinite).tolist()
@@ -94,7 +99,7 @@ class NonfiniteInput(Rule):
             message=message,
             evidence=(
                 Evidence("first step", float(first), "steps"),
-                Evidence("sampled steps with such data", float(len(bad)), "steps"),
+                Evidence("steps seen with such data", float(len(bad)), "steps"),
                 Evidence("share of the elements", 100 * number / max(1, count), "%"),
             ),
             severity=Severity.ERROR if harmed else Severity.WARNING,

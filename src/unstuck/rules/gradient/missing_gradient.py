@@ -20,7 +20,8 @@ class MissingGradient(Rule):
     ## What it does
     Looks for parameters that require a gradient, were used in the forward pass, and had none after backward at any
     of the sampled steps (four, or every step of a shorter run). It points at the last layer before the place where
-    the gradient is cut off and counts the parameters above it. The finding is an error when layers further on do get
+    the gradient is cut off and counts the parameters above it; of a parameter that no layer uses, at the last
+    element-wise call that something made of it went into. The finding is an error when layers further on do get
     gradients from what this layer made, and a warning when nothing observed used it.
 
     ## Why is this bad
@@ -91,7 +92,9 @@ class MissingGradient(Rule):
         site, sampled = trace.sites[index], len(set(seen))
         which = f"{parameters[0].label} of " if len(parameters) == 1 and site is not parameters[0] else ""
         what = f"{which}{site.label}" if len(layers) == 1 else f"{len(layers)} layers up to {site.label}"
-        count = "" if which else f"{len(parameters)} parameter{'s' * (len(parameters) > 1)} of "
+        count = (
+            "" if which or site is parameters[0] else f"{len(parameters)} parameter{'s' * (len(parameters) > 1)} of "
+        )
         yield self.finding(
             site,
             steps=(min(seen), max(seen)),

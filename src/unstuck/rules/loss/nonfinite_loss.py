@@ -20,8 +20,11 @@ class NonfiniteLoss(Rule):
     ## What it does
     Looks at the value on which backward was called, step by step, and fires when one is NaN or infinite. It points
     at the first place, in the order of execution, that held a non-finite value at a sampled step with such a loss
-    and at no step with a finite one; parameters count as executed before everything else. The finding is an error
-    when the last loss is still not finite, and a warning when the loss came back.
+    and at no step with a finite one; parameters count as executed before everything else. Of a step that was not
+    sampled, on the CPU, autograd's graph of its loss tells which operation was the first, and the graph of the next
+    step, which is sampled for that, at which line it is; where that does not work, because the graph had another
+    shape, say, the finding names what the next sampled step shows and says so. The finding is an error when the last
+    loss is still not finite, and a warning when the loss came back.
 
     ## Why is this bad
     Gradients of a non-finite loss are themselves not finite, and one update with them destroys every parameter they
@@ -66,8 +69,12 @@ class NonfiniteLoss(Rule):
         site = None
         if place := first_place(trace, set(bad)):
             step, _, _, site, role, number, count = place
-            when = "" if step == first else f" (step {step})"
-            message += f"; the first non-finite value is in the {role} of {site.label}{when}"
+            if step == first:
+                message += f"; the first non-finite value is in the {role} of {site.label}"
+                if site.kind is Kind.PARAMETER and math.isfinite(trace.objective.get(first - 1, math.nan)):
+                    message += f", which the update of step {first - 1}, whose loss was finite, left so"
+            else:
+                message += f"; at step {step}, the next that was sampled, the first is in the {role} of {site.label}"
             evidence.append(Evidence("non-finite elements there", float(number), f"of {count}"))
         yield self.finding(
             site,
@@ -83,7 +90,7 @@ class NonfiniteLoss(Rule):
 
 def first_place(trace: Trace, bad_steps: set[int]) -> Place | None:
     """Return the first place that was not finite at one of `bad_steps` and was finite at all other steps."""
-    places = [place for site in trace.sites for place in _places(trace, site)]
+    places = [place for site in trace.sites for place in (*_places(trace, site), *_births(trace, site))]
     excused = {(place[3].index, place[4]) for place in places if place[0] not in bad_steps}
     places = [place for place in places if (place[3].index, place[4]) not in excused]
     return min(places, key=lambda place: (*place[:3], place[4] != "input"), default=None)
@@ -101,6 +108,18 @@ def _places(trace: Trace, site: Site) -> Iterator[Place]:
             if summary.nonfinite:
                 rank = 0 if parameter else 1
                 yield step, rank, site.order, site, role.value, summary.nonfinite, summary.count
+
+
+def _births(trace: Trace, site: Site) -> Iterator[Place]:
+    """Yield what the graph of a step that was not sampled has told: see `unstuck.capture.births`."""
+    made = Role.VALUE if site.kind is Kind.LOSS else Role.OUTPUT
+    for name, there in (("born", made), ("born_in_input", Role.INPUT)):
+        for step, number in trace.scalars(site, name):
+            count = trace.scalar(site, f"{name}_of", step) or number
+            role = "target" if name == "born_in_input" and site.kind is Kind.LOSS else there.value
+            yield step, 1, site.order, site, role, int(number), int(count)
+    for step, number in trace.scalars(site, "spoiled"):
+        yield step, 0, site.order, site, Role.VALUE.value, int(number), math.prod(site.shape)
 
 
 def _spell(value: float) -> str:
