@@ -90,6 +90,8 @@ def look_after(recorder: Recorder, call: TorchCall, out: Any) -> None:
         after_other(recorder, call, out)
     for look in looks(recorder.thorough).get(call.op, ()):
         look(recorder, call, out, recorder.made)
+    if recorder.note_call is not None:
+        recorder.note_call(call, out, recorder.made)
 
 
 class _Seen(NamedTuple):

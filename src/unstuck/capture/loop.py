@@ -6,6 +6,7 @@ or, in a loop without optimizer, the change found at the next backward call.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import perf_counter
@@ -14,6 +15,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from unstuck.capture.calls import Aftermath
 from unstuck.capture.clipping import note_clip
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.ledger import WITH_OPTIMIZER_SECONDS
@@ -40,6 +42,7 @@ class TrainingLoop(ABC):
     max_steps: int | None
     seconds: float  # spent in our own code
     _recorder: Recorder
+    _aftermath: Aftermath
     _mode: CaptureMode
     _installed: bool
     _thread: int  # the watched one; 0 while nobody watches
@@ -114,16 +117,26 @@ class TrainingLoop(ABC):
         value = scalar_value(objectives, always=self._sampled)
         if value is not None:
             self._add_objective(value / self._loss_scale)
+            if not (self._sampled or math.isfinite(value)):
+                self._look_into(objectives[0], self._step)
         if self._sampled:
             self.trace.add_step(self._step)
             recorder.loss_scale = self._loss_scale
             passed = recorder.passed
             if value is not None:
                 note_objective(recorder, objectives[0], value / self._loss_scale)
+            self._aftermath.resolve(objectives)
             recorder.backward_begins(self._step)
             place = recorder.note_backward(None if value is None else value / self._loss_scale)
             if self._stepping is None:
                 recorder.order.backward_begins(self._step, place, passed)
+
+    def _look_into(self, objective: Tensor, step: int) -> None:
+        """Find out what made the loss of an unwatched step NaN or infinite; the next step is watched for that."""
+        if self._aftermath.look(objective, step):
+            self.schedule.want(step + 1)
+            self._idle_until = min(self._idle_until, step + 1)
+            self._quiet = False
 
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""

@@ -198,6 +198,10 @@ class Parameters:
         grads = (parameter.grad for _, parameter in self._due(None) if parameter.grad is not None)
         return any(bool(grad.any()) for grad in grads if grad.layout is torch.strided)
 
+    def trained(self) -> list[tuple[int, Tensor]]:
+        """Return the site and the local value of each known parameter that can be trained."""
+        return [(index, local(parameter)) for index, parameter in self._due(None)]
+
     def any_nonfinite_gradient(self) -> bool:
         """Tell whether any known gradient holds NaN or infinity."""
         grads = (local(parameter.grad) for _, parameter in self._due(None) if parameter.grad is not None)

@@ -87,6 +87,7 @@ class Recorder:
         self._reached: set[int] = set()  # sites to which a backward pass has come, in any step
         self._passages: dict[int, Passage] = {}
         self._edges: set[tuple[int, int, bool]] = set()  # those of the trace, quicker to compare
+        self.note_call: Callable[[TorchCall, Any, Site | None], None] | None = None  # is shown each call, if set
         self.notes: dict[str, Any] = {}  # what probes keep of one call for a later one of the same pass
 
     # -- steps -----------------------------------------------------------------------------------------------------

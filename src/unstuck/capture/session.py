@@ -17,6 +17,7 @@ from torch.optim.optimizer import Optimizer
 from unstuck import stats
 from unstuck.capture import modes
 from unstuck.capture.boundaries import Boundaries
+from unstuck.capture.calls import Aftermath
 from unstuck.capture.clipping import ClippingPatches
 from unstuck.capture.compiled import Compiler
 from unstuck.capture.evaluation import EvaluationPasses
@@ -68,6 +69,7 @@ class Session(UnwatchedSteps):
         self._guarded_since: float | None = None  # when the code of ours that is running was begun
         self._modules = ModuleTracker(self._guard)
         self._recorder = Recorder(self.trace, self._modules, self._guard, intervention)
+        self._aftermath = Aftermath(self._recorder)
         self._mode = CaptureMode(self._recorder, self._guard)
         self._patches = SampledPatches(self._recorder, self._mode, self._guard, self._step_aside)
         self._clipping = ClippingPatches(self.clipped, self.unscaled)
@@ -246,6 +248,7 @@ class Session(UnwatchedSteps):
         else:
             self._clipping.remove()
         self._mode.active = self._sampled
+        self._recorder.note_call = self._aftermath.begin(step, sampled=self._sampled)
         if self._sampled:
             self._recorder.begin(step)
             self._modules.install()

@@ -43,6 +43,8 @@ class UnwatchedSteps(TrainingLoop):
                 value = _read(objective)
                 if value is not None:
                     objectives[step] = value / self._loss_scale
+                    if value - value != 0.0:  # NaN or infinity
+                        self._guard(self._look_into, objective, step)
             elif self._stepping is None:
                 return False  # gradients may be accumulating
             self._step, self._backwards = step, backwards + 1
