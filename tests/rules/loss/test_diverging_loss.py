@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unstuck.findings import Severity
-from unstuck.rules.loss.diverging_loss import MAX_RISE, MIN_REGAIN, DivergingLoss
+from unstuck.rules.loss.diverging_loss import MAX_RISE, MIN_REGAIN, OF_FIRST, DivergingLoss
 from unstuck.trace import Kind, LossCall
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -53,6 +53,17 @@ class TestSilent:
     def test_a_penalty_that_is_raised(self):
         check_silent(DivergingLoss, run(rise(4.0), known=np.linspace(2.0, 1.0, N))[0].trace)
 
+    @pytest.mark.parametrize("later", [OF_FIRST - 0.1, np.where(np.arange(N) % 7, 9.0, 1.0)], ids=["near", "by chance"])
+    def test_a_first_loss_that_was_low(self, later):
+        curve = later * np.ones(N)
+        curve[0] = 1.0
+        check_silent(DivergingLoss, run(curve, noise=0.0)[0].trace)
+
+    def test_what_is_known_of_the_start_is_no_first_loss(self):
+        b, _ = run(np.concatenate([[1.0, 1.0], np.full(N - 2, 4.0)]), noise=0.0)
+        del b.trace.objective[0]
+        check_silent(DivergingLoss, b.trace)
+
     def test_several_objectives(self):
         b, _ = run(rise(4.0))
         for _ in range(2):
@@ -86,6 +97,15 @@ class TestFires:
         curve = np.concatenate([np.linspace(2.0, -1.0, N // 2), np.linspace(-1.0, 8.0, N - N // 2)])
         b, loss = run(curve)
         check_fires(DivergingLoss, b.trace, at=loss)
+
+    def test_far_above_the_very_first_loss_from_then_on(self):
+        """No window is far above another one: the loss was that high before the first of them ended."""
+        curve = np.full(N, OF_FIRST + 0.1)
+        curve[0] = 1.0
+        b, loss = run(curve, noise=0.0)
+        finding = check_fires(DivergingLoss, b.trace, at=loss)
+        assert (finding.measured, finding.threshold) == (pytest.approx(3.1), OF_FIRST)
+        assert finding.unit == "times the first loss"
 
     def test_a_loss_written_by_hand(self):
         b, _ = run(rise(4.0))

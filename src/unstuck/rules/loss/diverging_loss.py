@@ -21,6 +21,7 @@ MIN_STEPS = 60  # losses; a window has at least six
 NEAR_WORST = 0.8  # of the highest window after the best (1): a loss that comes back from a bump is below
 MIN_SIGMAS = 5.0  # standard errors of the difference of two medians
 MEDIAN_ERROR = 1.2533 * 1.4826  # standard error of a median, times √n, over the median absolute deviation; normal noise
+OF_FIRST = 3.0  # times the first loss, by every loss of the last window; working programs end below 0.9 (tuned half)
 OF_ITSELF = 1.25  # times; by how much the known loss itself has risen, where a penalty is part of the objective
 
 
@@ -30,8 +31,9 @@ class DivergingLoss(Rule):
     ## What it does
     Cuts the run into ten windows and compares their median losses. It fires when the last one is more than 1.5 times
     the lowest and has won back more than a fifth of the first one's loss, when it is near the highest since then, and
-    when the difference is far beyond the noise (five standard errors). A loss that takes values below zero
-    has to end above its start by five times the noise of a step.
+    when the difference is far beyond the noise (five standard errors); or when every loss of the last window is more
+    than three times the very first. A loss that takes values below zero has to end above its start by five times the
+    noise of a step.
 
     ## Why is this bad
     The training goes away from what it had found. Whatever is saved at the end is worse than an earlier state.
@@ -61,6 +63,7 @@ class DivergingLoss(Rule):
     needs = (Signal.LOSS_VALUES,)
     explains = ("L011",)
     max_rise = Threshold(MAX_RISE, "times the best window's median")
+    max_of_first = Threshold(OF_FIRST, "times the first loss")
     min_regain = Threshold(MIN_REGAIN, "of the first window's median")
     min_sigmas = Threshold(MIN_SIGMAS, "standard errors")
 
@@ -80,16 +83,22 @@ class DivergingLoss(Rule):
         windows = values[len(values) - WINDOWS * width :].reshape(WINDOWS, width)
         medians = np.median(windows, axis=1)
         best = int(medians.argmin())
-        if not self._diverges(windows, medians, best) or not _of_itself(trace):
-            return
         first, lowest, last = (float(medians[i]) for i in (0, best, -1))
-        positive = lowest > 0
+        if self._diverges(windows, medians, best):
+            risen = (last / lowest, self.max_rise, "times the lowest") if lowest > 0 else (last, first, "loss")
+        elif steps[0] == 0 and 0 < self.max_of_first * values[0] < windows[-1].min():
+            risen = (last / float(values[0]), self.max_of_first, "times the first loss")
+        else:
+            return
+        if not _of_itself(trace):
+            return
+        measured, threshold, unit = risen
         yield self.finding(
             loss,
             steps=(int(steps[0]), int(steps[-1])),
-            measured=last / lowest if positive else last,
-            threshold=self.max_rise if positive else first,
-            unit="times the lowest" if positive else "loss",
+            measured=measured,
+            threshold=threshold,
+            unit=unit,
             message=(
                 f"the loss ends at {last:.3g} (median of the last {width} known), after {lowest:.3g} at its lowest "
                 f"and {first:.3g} at first, and is still up"

@@ -44,7 +44,8 @@ class StaleRunningStats(Rule):
     ## Stays silent on
     Layers whose running statistics nobody uses; the first 3 / momentum steps; batches of fewer than 16 samples or 32
     values a unit, which differ by chance (N002); layers in eval mode from the start (fine-tuning with frozen
-    statistics).
+    statistics). Losses of the two modes are not compared: programs hardly ever run one batch in both, and on different
+    ones dropout, augmentation and overfitting set the losses apart as well; the statistics are what differs.
 
     ## Example
         for kept, new in zip(average.parameters(), model.parameters()):  # buffers are left behind
