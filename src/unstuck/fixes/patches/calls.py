@@ -124,7 +124,7 @@ def _imported(source: Source, old: str, new: str, *, everywhere: bool) -> Change
         aliases = list(statement.names)
         if new in [alias.evaluated_name for alias in aliases]:
             return {}
-        for at, alias in enumerate(aliases):
+        for alias in aliases:
             if alias.evaluated_name == old and alias.asname is None:
                 if everywhere:
                     return {alias: alias.with_changes(name=cst.Name(new))}

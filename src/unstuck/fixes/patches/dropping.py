@@ -25,7 +25,7 @@ def place_before(finding: Finding, what: str) -> Place:
 
 
 def find_applied(source: Source, line: int, functions: Collection[str], classes: Collection[str]) -> Applied | None:
-    """Return the one call on a line that applies one of the functions, None if none does; raises NoPatch for several."""
+    """Return the one call on a line that applies a function, None if none does; raises NoPatch for several."""
     found = applied(source, line, functions, classes)
     if len(found) > 1:
         raise NoPatch(f"line {line} has {len(found)} calls of {sorted(functions)[0]}")
@@ -113,7 +113,7 @@ def _assigned(source: Source, found: Applied, assign: cst.CSTNode, finding: Find
     if not others:
         if any(isinstance(node, cst.Return) for read in later for node in source.around(read)):
             _check_output(source, finding, what)
-        return _statement_gone(source, assign) if dotted(found.operand) == name else None
+        return removed_statement(source, assign) if dotted(found.operand) == name else None
     fed = [node for node in later if _holds(source, source.enclosing(node, cst.SimpleStatementLine), _line(finding))]
     if isinstance(found.operand, cst.Name) and found.operand.value != name and fed:
         again = [a for a in source.assignments(found.operand.value) if line < source.lines(a)[0] < _line(finding)]
@@ -138,8 +138,8 @@ def _holds(source: Source, statement: cst.CSTNode | None, line: int) -> bool:
     return statement is not None and source.lines(statement)[0] <= line <= source.lines(statement)[1]
 
 
-def _statement_gone(source: Source, assign: cst.CSTNode) -> Changes | None:
-    """Return the removal of a statement that would be `x = x`; None (leave it so) where comments or others go with it."""
+def removed_statement(source: Source, assign: cst.CSTNode) -> Changes | None:
+    """Return the removal of an assignment; None where comments or other statements would go with it."""
     statement = source.parent(assign)
     if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) > 1:
         return None
@@ -155,6 +155,4 @@ def _unused(source: Source, found: Applied) -> Changes:
     mentions: list[cst.CSTNode] = [*source.find(cst.Attribute), *source.find(cst.Name)]
     if not isinstance(assign, cst.Assign) or sum(dotted(node) == name for node in mentions) != 2:
         return {}
-    return _statement_gone(source, assign) or {}
-
-
+    return removed_statement(source, assign) or {}

@@ -59,7 +59,9 @@ def _logarithm(source: Source, place: Place) -> Changes:
     line = place.location.line if place.location else 0
     found = find_applied(source, line, {"softmax"}, {"Softmax"})
     if found is None or found.made is not None:
-        return renamed(source, [found.made if found and found.made else constructor(source, place, {"Softmax"})], "LogSoftmax")
+        return renamed(
+            source, [found.made if found and found.made else constructor(source, place, {"Softmax"})], "LogSoftmax"
+        )
     return renamed(source, [found.call], "log_softmax")
 
 
