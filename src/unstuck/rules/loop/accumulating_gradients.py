@@ -81,6 +81,7 @@ class AccumulatingGradients(Rule):
                     "that the last update had used: nothing clears them in between"
                 ),
                 evidence=evidence,
+                related=tuple(trace.of_kind(Kind.OPTIMIZER)),
             )
 
 

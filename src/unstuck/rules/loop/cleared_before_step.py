@@ -75,4 +75,5 @@ class ClearedBeforeStep(Rule):
                 "some, and they were cleared before the update"
             ),
             evidence=(Evidence("such updates", float(len(steps)), "updates"),),
+            related=tuple(trace.of_kind(Kind.BACKWARD)),
         )

@@ -80,4 +80,5 @@ class StepBeforeBackward(Rule):
                 f"sampled updates, {'without any gradient' if without else 'with the gradient of the step before'}"
             ),
             evidence=(Evidence("such updates", float(len(steps)), "updates"),),
+            related=tuple(trace.of_kind(Kind.BACKWARD)),
         )
