@@ -43,8 +43,8 @@ class InsertActivation(Patcher):
 
     ## When it must not be used
     Where the product of two matrices is meant: a low-rank factorisation, a projection kept apart on purpose. Drop one
-    of the layers there. Refused where the file takes modules of that `nn.Sequential` by number or loads weights, since the
-    numbers behind it change, and in loops that run the output layer too.
+    of the layers there. Refused where the file takes modules of that `nn.Sequential` by number or loads weights, since
+    the numbers behind it change, and in loops that run the output layer too.
 
     ## References
     - Deep Learning, section 6.4, https://www.deeplearningbook.org/contents/mlp.html
