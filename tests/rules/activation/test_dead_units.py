@@ -88,6 +88,11 @@ class TestFires:
         check_fires(DeadUnits, b.trace, at=site, severity=Severity.ERROR)
 
 
+def test_as_few_units_as_it_takes():  # one fewer: `test_two_units_of_a_small_layer`
+    b, site = network(MIN_DEAD_UNITS, units=8)
+    check_fires(DeadUnits, b.trace, at=site)
+
+
 def test_threshold():
     check_silent(DeadUnits, network(int(MAX_DEAD))[0].trace)
     b, site = network(int(MAX_DEAD) + 1)

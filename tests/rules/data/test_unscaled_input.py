@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unstuck.findings import Severity
-from unstuck.rules.data.unscaled_input import MAX_MEAN, MAX_STD, MIN_STD, UnscaledInput
+from unstuck.rules.data.unscaled_input import MAX_MEAN, MAX_STD, MIN_NORM, MIN_STD, UnscaledInput
 from unstuck.trace import Kind, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
@@ -95,6 +95,13 @@ class TestFires:
         x[0, 0] = np.nan
         b, layer = fed(lambda step: x if step else np.full((64, 8), np.nan))
         assert check_fires(UnscaledInput, b.trace, at=layer).steps == (1, 9)
+
+
+@pytest.mark.parametrize("side", [0.99, 1.01])
+def test_threshold_of_a_whole_row(side):
+    """Small entries fire as long as a row of them is small too."""
+    b, layer = fed(data(0.02), fan_in=round((side * MIN_NORM / 0.02) ** 2))
+    check_fires(UnscaledInput, b.trace, at=layer) if side < 1 else check_silent(UnscaledInput, b.trace)
 
 
 def test_needs_float_data():
