@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unstuck.rules.data.imbalanced_labels import MAX_RATIO, MIN_STEP, ImbalancedLabels
+from unstuck.rules.data.imbalanced_labels import CONSTANT, MAJORITY, MAX_RATIO, MIN_STEP, ImbalancedLabels
 
 from ..helpers import check_fires, check_lacks, check_silent
 from .given import classifier, label
@@ -68,6 +68,20 @@ class TestFires:
     def test_several_rare_classes(self):
         b, loss = labelled((2, 900, 3), (0, 905, 0))
         check_fires(ImbalancedLabels, b.trace, at=loss)
+
+
+class TestThresholds:
+    @pytest.mark.parametrize("side", [-1, 1])
+    def test_share_of_the_largest_class(self, side):
+        largest = round(100 * MAJORITY) + side
+        b, loss = labelled((largest, 99 - largest, 1), (100, 0, 0))
+        check_fires(ImbalancedLabels, b.trace, at=loss) if side > 0 else check_silent(ImbalancedLabels, b.trace)
+
+    @pytest.mark.parametrize("side", [-1, 1])
+    def test_share_of_the_constant_prediction(self, side):
+        constant = round(10_000 * CONSTANT) + side
+        b, loss = labelled((9900, 100), (constant, 10_000 - constant))
+        check_fires(ImbalancedLabels, b.trace, at=loss) if side > 0 else check_silent(ImbalancedLabels, b.trace)
 
 
 class TestNeeds:

@@ -100,7 +100,7 @@ class TestFires:
 
 
 def test_threshold():
-    for depth in (8, 30):
+    for depth in (8, 40):
         limit = max(np.log10(MAX_GROWTH), MAX_SLOPE * (depth - 1))
         check_silent(ExplodingGradients, network(limit * 0.99, depth=depth)[0].trace)
         assert len(list(ExplodingGradients().detect(network(limit * 1.01, depth=depth)[0].trace))) == 1
