@@ -5,11 +5,12 @@ from __future__ import annotations
 import libcst as cst
 
 from unstuck.findings import Finding
+from unstuck.fixes.patches.calls import called
 from unstuck.fixes.patches.flow import Flow
 from unstuck.fixes.patches.loop import Loop
 from unstuck.fixes.patches.order import Meeting, meeting
 from unstuck.fixes.patches.patch import NoPatch, Patcher
-from unstuck.fixes.patches.source import Source, dotted
+from unstuck.fixes.patches.source import Source, siblings
 from unstuck.fixes.patches.statements import Edit
 
 LINEAR = (cst.With, cst.FunctionDef, cst.Module)
@@ -75,19 +76,27 @@ def _in_function_alone(loop: Loop, clearing: cst.CSTNode, update: cst.Call, met:
 
 
 def _backward_beside(loop: Loop, clearing: cst.CSTNode, update: cst.Call) -> cst.CSTNode | None:
-    """Return the one backward statement of the block that both others stand in, if each runs once for each update."""
-    block = loop.source.parent(clearing)
-    chain = loop.flow.chain(update)
-    at = next((at for at, (outer, _) in enumerate(chain) if outer is block), None)
-    if at is None or any(not isinstance(loop.source.parent(inner), LINEAR) for inner, _ in chain[:at]):
+    """Return the one backward statement of the clearing's block, if that and the update run equally often."""
+    met = meeting(loop.flow, clearing, update)
+    if met is None or not all(_straight(loop, node, met.block) for node in (clearing, update)):
         return None
-    end = list(block.body).index(clearing)  # type: ignore[union-attr]
-    before = [s for s in list(block.body)[:end] if loop.flow.leads_to(s, loop.backwards)]  # type: ignore[union-attr]
-    updates = [s for s in list(block.body)[:end] if loop.flow.leads_to(s, loop.updates)]  # type: ignore[union-attr]
-    if len(before) != 1 or updates or not isinstance(before[0], cst.SimpleStatementLine):
+    earlier = list(siblings(loop.source, clearing))
+    earlier = earlier[: earlier.index(clearing)]
+    found = [statement for statement in earlier if loop.flow.leads_to(statement, loop.backwards)]
+    updates = [statement for statement in earlier if loop.flow.leads_to(statement, loop.updates)]
+    if len(found) != 1 or updates or not isinstance(found[0], cst.SimpleStatementLine):
         return None
-    named = any(dotted(call.func).endswith("backward") for call in loop.source.find(cst.Call, before[0]))
-    return before[0] if named else None
+    return found[0] if any(called(call).endswith("backward") for call in loop.source.find(cst.Call, found[0])) else None
+
+
+def _straight(loop: Loop, node: cst.CSTNode, block: cst.CSTNode) -> bool:
+    """Tell whether a node runs once for each time that a block around it does."""
+    for outer, _ in loop.flow.chain(node):
+        if outer is block:
+            return True
+        if not isinstance(loop.source.parent(outer), LINEAR):
+            return False
+    return False
 
 
 def _update_beside(loop: Loop, clearing: cst.CSTNode, update: cst.Call) -> cst.CSTNode:

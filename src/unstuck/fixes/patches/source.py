@@ -30,6 +30,9 @@ class Source:
         self._parents = self._wrapper.resolve(ParentNodeProvider)
         self._scopes = self._wrapper.resolve(ScopeProvider)
         self._names = self._wrapper.resolve(QualifiedNameProvider)
+        self._nodes: list[cst.CSTNode] = []
+        self._spans: dict[cst.CSTNode, tuple[int, int]] = {}  # of a node and all within it in `_nodes`
+        self._number(self.module)
 
     def lines(self, node: cst.CSTNode) -> tuple[int, int]:
         """Return a node's first and last line, from 1."""
@@ -62,8 +65,16 @@ class Source:
 
     def find(self, kind: type[Node], within: cst.CSTNode | None = None) -> list[Node]:
         """Return all nodes of a kind, in the order they are written."""
-        found = [node for node in _walk(within or self.module) if isinstance(node, kind)]
+        start, end = self._spans[within or self.module]
+        found = [node for node in self._nodes[start:end] if isinstance(node, kind)]
         return sorted(found, key=lambda node: (self._positions[node].start.line, self._positions[node].start.column))
+
+    def _number(self, node: cst.CSTNode) -> None:
+        start = len(self._nodes)
+        self._nodes.append(node)
+        for child in node.children:
+            self._number(child)
+        self._spans[node] = start, len(self._nodes)
 
     def calls_at(self, line: int) -> list[cst.Call]:
         """Return the calls that stand on a line in whole or in part, in the order they are written."""
@@ -96,12 +107,6 @@ class _Replacer(cst.CSTTransformer):
 
     def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> object:  # type: ignore[override]
         return self._changes.get(original_node, super().on_leave(original_node, updated_node))
-
-
-def _walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    yield node
-    for child in node.children:
-        yield from _walk(child)
 
 
 def dotted(node: cst.BaseExpression | cst.CSTNode) -> str:
