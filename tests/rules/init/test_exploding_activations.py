@@ -1,7 +1,7 @@
 import pytest
 
 from unstuck.rules.depth import MIN_LAYERS
-from unstuck.rules.init.exploding_activations import MAX_GROWTH, ExplodingActivations
+from unstuck.rules.init.exploding_activations import MAX_GROWTH, MAX_SLOPE, ExplodingActivations
 from unstuck.trace import Kind, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, findings, normal
@@ -122,8 +122,13 @@ def test_threshold(layers):
     check_fires(ExplodingActivations, b.trace, at=sites[0])
 
 
-def test_slow_growth_over_many_layers():
-    check_silent(ExplodingActivations, network(*powers(1.1, 40))[0].trace)
+@pytest.mark.parametrize("side", [0.98, 1.02])
+def test_slope_over_many_layers(side):
+    b, sites = network(*powers(10 ** (side * MAX_SLOPE), 40))
+    if side > 1:
+        check_fires(ExplodingActivations, b.trace, at=sites[0])
+    else:
+        check_silent(ExplodingActivations, b.trace)
 
 
 def test_needs_a_chain():

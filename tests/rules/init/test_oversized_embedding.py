@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from unstuck.rules.init.oversized_embedding import OversizedEmbedding
+from unstuck.rules.init.oversized_embedding import MIN_TABLE, OversizedEmbedding
 from unstuck.trace import Kind, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
@@ -102,6 +102,15 @@ def test_threshold(std, fires):
             check_fires(OversizedEmbedding, b.trace, at=embedding)
         else:
             check_silent(OversizedEmbedding, b.trace)
+
+
+@pytest.mark.parametrize("side", [0.99, 1.01])
+def test_threshold_of_a_table_before_a_layer(side):
+    b, embedding = first_layer(MIN_TABLE * side, 3.5)
+    if side > 1:
+        check_fires(OversizedEmbedding, b.trace, at=embedding)
+    else:
+        check_silent(OversizedEmbedding, b.trace)
 
 
 def test_needs_an_embedding():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unstuck.rules.init.vanishing_activations import MAX_SHRINKAGE, VanishingActivations
+from unstuck.rules.init.vanishing_activations import MAX_SHRINKAGE, MAX_SLOPE, VanishingActivations
 from unstuck.trace import Kind
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -71,6 +71,15 @@ def test_threshold(layers):
     check_silent(VanishingActivations, network(*powers(1.02 * just, layers))[0].trace)
     b, sites = network(*powers(0.98 * just, layers))
     check_fires(VanishingActivations, b.trace, at=sites[0])
+
+
+@pytest.mark.parametrize("side", [0.98, 1.02])
+def test_slope_over_many_layers(side):
+    b, sites = network(*powers(10 ** (-side * MAX_SLOPE), 40))
+    if side > 1:
+        check_fires(VanishingActivations, b.trace, at=sites[0])
+    else:
+        check_silent(VanishingActivations, b.trace)
 
 
 def test_needs_a_chain():

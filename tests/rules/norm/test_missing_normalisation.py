@@ -1,6 +1,6 @@
 import pytest
 
-from unstuck.rules.norm.missing_normalisation import MIN_LAYERS, MissingNormalisation
+from unstuck.rules.norm.missing_normalisation import MAX_SLOPE, MIN_LAYERS, MissingNormalisation
 from unstuck.trace import Kind, Role
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
@@ -50,6 +50,21 @@ class TestFires:
             check_fires(MissingNormalisation, b.trace, at=layers[0])
         else:
             check_silent(MissingNormalisation, b.trace)
+
+
+@pytest.mark.parametrize("side", [0.98, 1.02])
+def test_slope_over_many_layers(side):
+    b, layers = network(depth=40, shrink=10 ** (side * MAX_SLOPE))
+    if side > 1:
+        check_fires(MissingNormalisation, b.trace, at=layers[0])
+    else:
+        check_silent(MissingNormalisation, b.trace)
+
+
+@pytest.mark.parametrize("depth", [MIN_LAYERS, MIN_LAYERS + 1])
+def test_as_few_layers_as_it_takes(depth):  # one fewer: `test_lacking`
+    b, layers = network(depth=depth)
+    check_fires(MissingNormalisation, b.trace, at=layers[0])
 
 
 @pytest.mark.parametrize("changes", [{"depth": MIN_LAYERS - 1}, {"norm_at": 4}, {"skip": True}])
