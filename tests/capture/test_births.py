@@ -132,6 +132,14 @@ class TestSilent:
         trace = watched(lambda: train(lambda h, _: h, loss_of=lambda out, step: out.sum() + (step == BAD) * 1e39))
         assert told(trace) == []
 
+    def test_losses_that_are_infinite_by_intent_cost_few_samples(self):
+        def by_turns(out, step):
+            return out.square().mean() + (math.inf if step % 2 else 0.0)
+
+        trace = watched(lambda: train(lambda h, _: h, loss_of=by_turns, steps=60))
+        assert len(trace.steps) <= 10 + calls.MAX_LOOKS
+        assert told(trace) == []
+
 
 class TestLeavesNoMark:
     def test_on_the_training(self):
@@ -255,6 +263,13 @@ class TestFires:
             return inverse * h + inverse
 
         assert told(watched(lambda: train(shared))) == [("reciprocal", line_of(shared), BAD, 32)]
+
+    def test_an_infinite_loss_of_a_finite_network_names_what_made_it(self):
+        def loss_of(out, step):
+            return (out.square() * (step != BAD)).log().mean()  # the target is hit
+
+        trace = watched(lambda: train(lambda h, _: h, loss_of=loss_of))
+        assert told(trace) == [("log", line_of(loss_of), BAD, 8)]
 
     def test_data_that_enters_a_layer(self):
         trace = watched(lambda: train(divided, data=lambda x: x.index_fill(0, torch.tensor([2]), math.nan)))

@@ -188,6 +188,25 @@ class TestSpread:
         assert simulate(5_000, cost=2 * STEP).samples == simulate(5_000, cost=2 * STEP).samples
 
 
+class TestWanted:
+    @pytest.mark.parametrize("every", [None, 1_000])
+    def test_a_step_that_is_wanted_is_sampled_once(self, every):
+        schedule = Schedule(every)
+        seen = [step for step in range(500) if schedule.is_sampled(step)]
+        schedule.want(503)
+        assert schedule.idle_until <= 503
+        late = [step for step in range(500, 506) if schedule.is_sampled(step)]
+        assert late == [503]
+        assert 499 not in seen
+        assert schedule.is_sampled(503)  # the answer stands
+
+    def test_it_moves_no_guaranteed_sample(self):
+        one, other = Schedule(), Schedule()
+        other.want(15)
+        steps = [[step for step in range(100) if schedule.is_sampled(step)] for schedule in (one, other)]
+        assert sorted({*steps[0], 15}) == steps[1]
+
+
 class TestEvery:
     def test_overrides_the_budget(self):
         made = Simulation(Schedule(every=50)).run(1_001, STEP, 100 * STEP)
