@@ -85,6 +85,11 @@ class TestFires:
         check_fires(BornDead, b.trace, at=site)
 
 
+def test_as_few_units_as_it_takes():  # one fewer: `test_two_units_of_a_small_layer`
+    b, site = network(lambda step: batch(3, units=5, seed=step))
+    check_fires(BornDead, b.trace, at=site)
+
+
 def test_threshold():
     check_silent(BornDead, network(9)[0].trace)
     b, site = network(10)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unstuck.findings import Severity
-from unstuck.rules.loss.diverging_loss import MAX_RISE, MIN_REGAIN, OF_FIRST, DivergingLoss
+from unstuck.rules.loss.diverging_loss import MAX_RISE, MEDIAN_ERROR, MIN_REGAIN, MIN_SIGMAS, OF_FIRST, DivergingLoss
 from unstuck.trace import Kind, LossCall
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
@@ -130,6 +130,14 @@ class TestThresholds:
     @pytest.mark.parametrize("side", [0.99, 1.01])
     def test_share_of_the_fall_that_is_regained(self, side):
         self.check(5.0, 1.0 + 5.0 * MIN_REGAIN * side, fires=side > 1)
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_rise_over_the_noise(self, side):
+        """Losses alternate about 2, 1 and 1.6 by their median absolute deviation."""
+        deviation = 0.6 / (side * MIN_SIGMAS * MEDIAN_ERROR * (2 / (N // 10)) ** 0.5)
+        wobble = deviation * np.where(np.arange(N) % 2, 1.0, -1.0)
+        b, loss = run(np.repeat([2.0, 1.0, 1.6], [N // 10, N // 2, 4 * N // 10]) + wobble, noise=0.0)
+        check_fires(DivergingLoss, b.trace, at=loss) if side > 1 else check_silent(DivergingLoss, b.trace)
 
 
 def test_needs_losses():

@@ -68,9 +68,9 @@ class TestFires:
         check_fires(TrainModeEvaluation, b.trace, at=site)
 
     def test_every_other_step_is_the_limit(self):
-        b, site = network(at=(2, 4, 6, 8), entered=(1, 2, 3, 4))
+        b, site = network(at=(2, 100, 200), entered=(1, 50, 100))
         check_fires(TrainModeEvaluation, b.trace, at=site)
-        check_silent(TrainModeEvaluation, network(at=(2, 4, 6, 7), entered=(1, 2, 3, 4))[0].trace)
+        check_silent(TrainModeEvaluation, network(at=(2, 100, 200), entered=(1, 50, 101))[0].trace)
 
 
 def test_lacking():
