@@ -84,13 +84,13 @@ class TestFires:
             OversizedUpdates,
             b.trace,
             at=site,
-            message="an update of fc.weight is 0.085 of its values (median of steps 20 to 100); "
+            message="an update of fc.weight is 0.085 of its values (median of steps 20 to 150); "
             "the guide is 0.001 and 0.03 the limit",
             severity=Severity.WARNING,
         )
         assert finding.measured == pytest.approx(0.085)
-        assert (finding.threshold, finding.unit, finding.steps) == (MAX_RATIO, "1", (20, 100))
-        assert finding.evidence[1].value == 81
+        assert (finding.threshold, finding.unit, finding.steps) == (MAX_RATIO, "1", (20, 150))
+        assert finding.evidence[1].value == 131
 
     def test_error_when_the_weights_are_replaced(self):
         b, site = network(ERROR_RATIO * 0.99)
