@@ -127,18 +127,26 @@ def _training(source: Source, call: cst.Call, module: str) -> tuple[cst.CSTNode,
 def _with(call: cst.Call, added: cst.Arg) -> list[cst.Arg]:
     """Return a call's arguments with one more, laid out as they are: in a line, or each on its own."""
     *others, last = call.args
-    trails = isinstance(last.comma, cst.Comma)
-    between = others[-1].comma if others else cst.MaybeSentinel.DEFAULT
-    if not isinstance(between, cst.Comma):
-        between = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-    space = last.whitespace_after_arg
-    if trails:
-        return [*others, last.with_changes(comma=between), added.with_changes(comma=last.comma)]
-    return [
-        *others,
-        last.with_changes(comma=between, whitespace_after_arg=cst.SimpleWhitespace("")),
-        added.with_changes(whitespace_after_arg=space),
-    ]
+    between = others[-1].comma if others else None
+    space = between.whitespace_after if isinstance(between, cst.Comma) else cst.SimpleWhitespace(" ")
+    if not isinstance(last.comma, cst.Comma):
+        ends = last.whitespace_after_arg
+        comma = cst.Comma(whitespace_after=_uncommented(space))
+        last = last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace(""))
+        return [*others, last, added.with_changes(whitespace_after_arg=ends)]
+    end = last.comma.whitespace_after
+    space = _uncommented(space)
+    if isinstance(end, cst.ParenthesizedWhitespace) and isinstance(space, cst.ParenthesizedWhitespace):
+        space = space.with_changes(first_line=end.first_line)
+    trailing = last.comma.with_changes(whitespace_after=_uncommented(end))
+    last = last.with_changes(comma=last.comma.with_changes(whitespace_after=space))
+    return [*others, last, added.with_changes(comma=trailing)]
+
+
+def _uncommented(space: cst.BaseParenthesizableWhitespace) -> cst.BaseParenthesizableWhitespace:
+    if not isinstance(space, cst.ParenthesizedWhitespace):
+        return space
+    return space.with_changes(first_line=cst.TrailingWhitespace(), empty_lines=[])
 
 
 def _probability(call: cst.Call, module: str) -> tuple[cst.CSTNode, cst.CSTNode] | None:

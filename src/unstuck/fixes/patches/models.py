@@ -44,8 +44,9 @@ class Models:
                 return True
             if inner is not None and inner is not found and self.is_network_class(inner):
                 return True
-        local = all(dotted(base.value) in self.flow.classes for base in found.bases)
-        return not local and any(f.name.value == "forward" for f in self.flow.functions if self.flow.owner(f) is found)
+        bases = [base.value for base in found.bases if dotted(base.value) not in self.flow.classes]
+        elsewhere = any(not n.startswith("builtins.") for base in bases for n in self.source.qualified(base))
+        return elsewhere and any(f.name.value == "forward" for f in self.flow.functions if self.flow.owner(f) is found)
 
     def key(self, node: cst.CSTNode) -> Key | None:
         """Return what tells the variable apart that an expression names; None for other expressions."""

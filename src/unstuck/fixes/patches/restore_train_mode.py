@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import libcst as cst
 
 from unstuck.findings import Finding
@@ -9,6 +11,7 @@ from unstuck.fixes.patches.flow import Flow
 from unstuck.fixes.patches.loop import Loop
 from unstuck.fixes.patches.models import Models
 from unstuck.fixes.patches.modes import Leaving, mode_call, modes_set, without_gradients
+from unstuck.fixes.patches.order import names_read, names_set
 from unstuck.fixes.patches.patch import NoPatch, Patcher
 from unstuck.fixes.patches.source import Source, siblings
 from unstuck.fixes.patches.statements import Edit, written
@@ -92,15 +95,28 @@ def _restore_beside(source: Source, loop: Loop, models: Models, edit: Edit, call
     statement = loop.statement(call)
     block = list(siblings(source, statement))
     regions = without_gradients(source)
-    last = None
-    for other in block[block.index(statement) + 1 :]:
-        if loop.flow.leads_to(other, loop.backwards):
-            break
-        if other in regions or models.run_by(other):
-            last = other
+    following = block[block.index(statement) + 1 :]
+    trains = next((at for at, other in enumerate(following) if loop.flow.leads_to(other, loop.backwards)), None)
+    if trains is not None:
+        following = following[: _training_begins(source, following[: trains + 1], regions)]
+    last = next((other for other in reversed(following) if other in regions or models.run_by(other)), None)
     if last is None:
         raise NoPatch(f"where the evaluation ends that begins at line {source.lines(call)[0]} cannot be seen")
     if isinstance(last, cst.With):
         Leaving(source, edit, network).block(last)
     else:
         edit.after(last, written(f"{network}.train()"))
+
+
+def _training_begins(source: Source, statements: Sequence[cst.CSTNode], regions: Sequence[cst.CSTNode]) -> int:
+    """Return the index of the first of the statements that compute what the last one, with backward, needs."""
+    begins = len(statements) - 1
+    needed = names_read(source, statements[-1])
+    for at in reversed(range(begins)):
+        other = statements[at]
+        if other in regions:
+            break
+        if not isinstance(other, LOOPS) and names_set(source, [other]) & needed:
+            needed |= names_read(source, other)
+            begins = at
+    return begins
