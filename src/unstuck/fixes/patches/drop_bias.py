@@ -64,15 +64,23 @@ def _layer_without(source: Source, finding: Finding) -> Changes:
         return {given: given.with_changes(value=cst.Name("False"))}
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
     added = cst.Arg(cst.Name("False"), cst.Name("bias"), equal)
-    last = made.args[-1]
-    if not isinstance(last.comma, cst.Comma):
-        comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        added = added.with_changes(whitespace_after_arg=last.whitespace_after_arg)
-        before = last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace(""))
-        return {made: made.with_changes(args=[*made.args[:-1], before, added])}
-    between = made.args[-2].comma if len(made.args) > 1 else cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-    args = [*made.args[:-1], last.with_changes(comma=between), added.with_changes(comma=last.comma)]
-    return {made: made.with_changes(args=args)}
+    return {made: made.with_changes(args=_with_last(list(made.args), added))}
+
+
+def _with_last(args: list[cst.Arg], added: cst.Arg) -> list[cst.Arg]:
+    """Return a call's arguments and one more, on a line of its own if each of them is; comments stay on their lines."""
+    *others, last = args
+    comma = last.comma
+    between = others[-1].comma if others else comma
+    if not isinstance(comma, cst.Comma) or not isinstance(between, cst.Comma):
+        comma, between = last.comma, cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+    old, new = getattr(comma, "whitespace_after", None), between.whitespace_after
+    if isinstance(comma, cst.Comma) and isinstance(old, cst.ParenthesizedWhitespace):
+        if isinstance(new, cst.ParenthesizedWhitespace):
+            between = between.with_changes(whitespace_after=new.with_changes(first_line=old.first_line))
+        comma = comma.with_changes(whitespace_after=old.with_changes(first_line=cst.TrailingWhitespace()))
+    added = added.with_changes(comma=comma, whitespace_after_arg=last.whitespace_after_arg)
+    return [*others, last.with_changes(comma=between, whitespace_after_arg=cst.SimpleWhitespace("")), added]
 
 
 def _check_reads(source: Source, layer: str) -> None:

@@ -11,6 +11,7 @@ from unstuck.fixes.patches.losses import exchanged
 from unstuck.fixes.patches.made import constructor, path_and_op
 from unstuck.fixes.patches.patch import NoPatch, Patcher
 from unstuck.fixes.patches.source import Source
+from unstuck.fixes.patches.uses import probability_use
 
 MASKS = frozenset({"masked_fill", "masked_fill_"})
 
@@ -47,6 +48,9 @@ class NormaliseLogProbs(Patcher):
             if op == "softmax":
                 if not own:
                     raise NoPatch("the softmax stands in another file")
+                wanted = probability_use(source, finding.location.line) if finding.location else None
+                if wanted is not None:
+                    raise NoPatch(f"line {wanted} takes the output for probabilities: hand the loss their logarithm")
                 changes = _logarithm(source, place)
             if changes is not None:
                 return source.replaced(changes)

@@ -14,9 +14,11 @@ ORDER_ALONE = frozenset({"argmax", "argmin", "argsort", "topk", "shape", "size",
 WANT_PROBABILITIES = frozenset(
     """
     log log2 log10 round bernoulli multinomial entropy Categorical Bernoulli binary_cross_entropy BCELoss
-    nll_loss brier_score_loss log_loss roc_auc_score
+    brier_score_loss log_loss roc_auc_score
     """.split()
 )
+
+KEEP = frozenset({"softmax", "sigmoid", "squeeze", "unsqueeze", "flatten", "reshape"})
 
 
 def probability_use(source: Source, line: int) -> int | None:
@@ -109,14 +111,23 @@ def _callees(source: Source, value: cst.CSTNode) -> set[str]:
 
 def _values(source: Source, networks: set[str]) -> Iterator[cst.BaseExpression]:
     """Yield the calls of networks, and where the variables are read that hold what they return."""
-    for call in source.find(cst.Call):
-        if called(call) in networks:
+    for network in source.find(cst.Call):
+        for call in _passed_on(source, network) if called(network) in networks else ():
             yield call
             outer = spine(source, call)
             holder = outer[-1] if outer else None
             if isinstance(holder, cst.Assign) and not _only_order(outer):
                 for target in holder.targets:
                     yield from reads(source, dotted(target.target), call) if dotted(target.target) else ()
+
+
+def _passed_on(source: Source, call: cst.Call) -> Iterator[cst.Call]:
+    """Yield a call, and those of functions around it that keep what is a probability one, or make it one."""
+    yield call
+    outer = spine(source, call)
+    taker = source.parent(outer[-1]) if outer and isinstance(outer[-1], cst.Arg) else None
+    if isinstance(taker, cst.Call) and torch_name(source, taker) in KEEP:
+        yield from _passed_on(source, taker)
 
 
 def _only_order(outer: list[cst.CSTNode]) -> bool:
