@@ -109,9 +109,11 @@ class Aftermath:
     def resolve(self, objectives: tuple[Tensor, ...]) -> None:
         """Find the line by the graph of the step after, as its backward begins; then the matter is closed."""
         birth = self._birth
-        root = objectives[0].grad_fn if objectives else None
-        node = None if birth is None else _follow(root, birth.way)
-        if birth is None or node is None:
+        if birth is None:
+            return
+        root = getattr(objectives[0], "grad_fn", None) if objectives else None
+        node = _follow(root, birth.way)
+        if node is None:
             return  # another backward call of this step may be the one
         number, calls = node._sequence_nr(), sorted(self._calls, key=lambda call: call.last)
         call = next((call for call in calls if call.last >= number), None)
