@@ -5,6 +5,7 @@ import pytest
 
 from unstuck.findings import Severity
 from unstuck.rules.update.oversized_updates import (
+    BLOW_UP_RATIO,
     EARLY,
     EARLY_FACTOR,
     ERROR_RATIO,
@@ -70,7 +71,7 @@ class TestSilent:
         check_silent(OversizedUpdates, b.trace)
 
     def test_an_output_layer_that_learns_fast(self):
-        check_silent(OversizedUpdates, network(OUTPUT_MAX_RATIO * 0.99, output=True)[0].trace)
+        check_silent(OversizedUpdates, network(OUTPUT_MAX_RATIO * 0.99, output=True, steps=LATE)[0].trace)
 
 
 class TestFires:
@@ -148,6 +149,11 @@ class TestBlowUp:
         b, site = self.network(lambda step: end if step else 1.0)
         finding = check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.ERROR)
         assert (finding.measured, finding.steps) == (pytest.approx(5.0), (0, 19))
+
+    @pytest.mark.parametrize("side", [0.99, 1.01])
+    def test_threshold(self, side):
+        b, site = self.network(lambda step: 30.0 if step else 1.0, ratio=BLOW_UP_RATIO * side)
+        check_fires(OversizedUpdates, b.trace, at=site) if side > 1 else check_silent(OversizedUpdates, b.trace)
 
     def test_needs_no_later_steps(self):
         b, site = self.network(lambda step: math.nan if step > 2 else 1.0, steps=range(12))

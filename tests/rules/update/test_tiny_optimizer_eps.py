@@ -36,7 +36,7 @@ class TestSilent:
         check_silent(TinyOptimizerEps, network(eps, dtype=dtype)[0].trace)
 
     def test_a_large_one_with_a_learning_rate_to_match(self):
-        check_silent(TinyOptimizerEps, network(1.0, op="RMSprop", ratio=SLOW_RATIO)[0].trace)
+        check_silent(TinyOptimizerEps, network(1.0, op="RMSprop", ratio=1e-2)[0].trace)
 
     def test_a_large_one_with_which_the_network_learns(self):
         check_silent(TinyOptimizerEps, network(1.0, loss=0.4)[0].trace)
@@ -86,6 +86,12 @@ def test_thresholds():
     check_silent(TinyOptimizerEps, network(least * 1.01, dtype="float16", ratio=1.0)[0].trace)
     b, optimizer = network(least * 0.99, dtype="float16", ratio=1.0)
     check_fires(TinyOptimizerEps, b.trace, at=optimizer)
+
+
+@pytest.mark.parametrize("side", [0.99, 1.01])
+def test_threshold_of_the_updates(side):
+    b, optimizer = network(1.0, ratio=SLOW_RATIO * side)
+    check_fires(TinyOptimizerEps, b.trace, at=optimizer) if side < 1 else check_silent(TinyOptimizerEps, b.trace)
 
 
 @pytest.mark.parametrize(("op", "eps"), [("SGD", None), ("Sophia", 0.0)])
