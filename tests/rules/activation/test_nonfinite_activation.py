@@ -135,7 +135,7 @@ class TestBetweenSamples:
             check_silent(NonfiniteActivation, b.trace)
 
 
-@pytest.mark.parametrize(("growth", "fires"), [(0.95 * MAX_GROWTH, True), (1.05 * MAX_GROWTH, False)])
+@pytest.mark.parametrize(("growth", "fires"), [(0.99 * MAX_GROWTH, True), (1.01 * MAX_GROWTH, False)])
 def test_threshold(growth, fires):
     b, operation = network(source=lambda step: normal(growth if step >= BAD else 1.0, 64, 5))
     if fires:

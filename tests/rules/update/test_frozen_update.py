@@ -46,7 +46,7 @@ class TestSilent:
         check_silent(FrozenUpdate, network(gradient=0.0)[0].trace)
 
     def test_a_gradient_that_is_rounding_noise(self):
-        check_silent(FrozenUpdate, network(gradient=0.9 * MIN_GRADIENT)[0].trace)
+        check_silent(FrozenUpdate, network(gradient=0.99 * MIN_GRADIENT)[0].trace)
 
     def test_in_no_optimizer(self):
         b, _ = network()
@@ -78,7 +78,7 @@ class TestFires:
         assert [e.name for e in finding.evidence] == ["sampled updates", "rms of the gradient", "learning rate"]
 
     def test_a_small_gradient(self):
-        b, frozen = network(gradient=1.1 * MIN_GRADIENT)
+        b, frozen = network(gradient=1.01 * MIN_GRADIENT)
         check_fires(FrozenUpdate, b.trace, at=frozen)
 
     def test_weight_and_bias_are_one_finding(self):
