@@ -10,7 +10,7 @@ from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_SOFTMAXES = 0  # between two weight layers
-MIN_UNITS = 8  # classes; fewer are more likely meant as probabilities, which a layer then reads
+MIN_UNITS = 8  # classes; fewer are more likely meant as probabilities, which a layer then reads; the faulty one has 48
 SOFTMAXES = frozenset({"softmax", "softmin"})
 
 

@@ -11,7 +11,7 @@ from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Site, Trace
 
-MAX_COLLAPSED = 0.5  # share of the (batch, head) matrices whose entropy is under 10 % of log(keys); catalogue
+MAX_COLLAPSED = 0.5  # of the (batch, head) matrices, with entropy under 10 % of log(keys); working programs: 0 (tuned)
 LAST_STEP = 4  # step; later on, attention that has learned to be sharp is none the worse for it
 PERCENT = 100.0  # percent in a whole
 

@@ -13,8 +13,8 @@ from unstuck.stats.summary import FloatArray
 from unstuck.trace import Kind, Signal, Site, Trace
 
 MAX_RATIO = 50.0  # times (1), of class frequencies; from there on the rarest class gets under 2 % of the loss's terms
-MAJORITY = 0.8  # share of all labels; below it one class alone is no good guess, and a constant one has other causes
-CONSTANT = 0.999  # share of all predictions
+MAJORITY = 0.8  # share of all labels; a constant guess of a smaller class has other causes; 0.989 in the faulty program
+CONSTANT = 0.999  # share of all predictions; 1 in the faulty program of the tuned half
 MIN_LABELS = 1_000  # labels; a class with a share of 2 % then has 20, give or take 5
 MIN_STEP = 100  # step; a network that has only begun to learn predicts the largest class anyhow
 MIN_BATCHES = 4  # sampled batches in the second half of the run

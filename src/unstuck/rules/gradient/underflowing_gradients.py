@@ -13,7 +13,7 @@ from unstuck.rules.window import seen_enough
 from unstuck.stats.summary import EDGES, TensorSummary
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
-MAX_SUBNORMAL = 0.3  # of a layer's gradient elements that are not zero (1)
+MAX_SUBNORMAL = 0.3  # of a layer's gradient elements that are not zero (1); the faulty program of the tuned half has 1
 
 
 class Underflow(NamedTuple):

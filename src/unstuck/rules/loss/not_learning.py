@@ -14,11 +14,11 @@ from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Kind, Signal, Site, Trace
 from unstuck.trace.trace import Vector
 
-MIN_STEPS = 200  # steps; before them many networks have not begun
+MIN_STEPS = 200  # steps; judged from step 40 on, two working programs of the tuned half are named, up to step 80
 WINDOWS = 10  # parts of the run, each judged by its mean
 MAX_SIGMAS = 3.0  # standard errors of the mean over sampled batches
 MIN_GAIN = 0.02  # of the baseline, with half as many; tuned half: a slow starter has 0.025, what never learns 0.0065
-RISING = 1.05  # times; a learning rate that is this much above that of the third quarter is still warming up
+RISING = 1.05  # times the learning rate of the third quarter; constant and decaying ones have 1 at most
 CLOSE = 1e-3  # nat; a baseline that is ln(classes) or ln 2 has no class weights in it
 
 

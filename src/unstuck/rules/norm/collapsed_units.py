@@ -11,7 +11,7 @@ from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
 from unstuck.trace import Kind, Signal, Site, Trace
 
-MAX_COLLAPSED = 0.1  # of the units (1), median over the sampled steps
+MAX_COLLAPSED = 0.1  # of the units (1), median over the sampled steps; tuned half: 0 if it works, 1 in both faulty ones
 
 
 class CollapsedUnits(Rule):

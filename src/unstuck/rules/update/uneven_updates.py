@@ -19,7 +19,7 @@ from unstuck.rules.updates import (
 )
 from unstuck.trace import Location, Signal, Site, Trace
 
-MAX_SPREAD = 300.0  # times; per-layer learning rates of fine-tuning differ by up to 100
+MAX_SPREAD = 300.0  # times; fine-tuning sets layers up to 100 apart; tuned half: 46 if it works, 544 in the faulty one
 MIN_MATRICES = 3  # weight matrices of one optimizer; with two, one is the output layer
 
 

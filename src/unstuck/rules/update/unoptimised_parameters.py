@@ -11,7 +11,7 @@ from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.updates import optimizers
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
-MIN_STEPS = 4  # sampled steps, the latest, without any change; an optimizer may step less often than others
+MIN_STEPS = 4  # sampled steps, the latest, without any change; with two, zoo/healthy/mirror_words would be named
 MAX_FORGOTTEN = 0  # parameters that get gradients and are in no optimizer
 
 
