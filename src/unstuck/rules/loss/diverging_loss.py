@@ -10,6 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.objective import curve, factors, is_steady, main_loss, several_objectives, targets_move, totals
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.update.oversized_updates import MAX_RATIO
+from unstuck.rules.updates import recent_ratio, weight_matrices
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Signal, Trace
 from unstuck.trace.trace import Vector
@@ -21,7 +23,7 @@ MIN_STEPS = 60  # losses; a window has at least six
 NEAR_WORST = 0.8  # of the highest window after the best (1): a loss that comes back from a bump is below
 MIN_SIGMAS = 5.0  # standard errors of the difference of two medians
 MEDIAN_ERROR = 1.2533 * 1.4826  # standard error of a median, times √n, over the median absolute deviation; normal noise
-OF_FIRST = 3.0  # times the first loss, by every loss of the last window; working programs end below 0.9 (tuned half)
+OF_FIRST = 3.0  # times the first loss, by every loss of the last window; working programs of the tuned half: 0.65
 OF_ITSELF = 1.25  # times; by how much the known loss itself has risen, where a penalty is part of the objective
 
 
@@ -62,6 +64,7 @@ class DivergingLoss(Rule):
     severity = Severity.WARNING
     needs = (Signal.LOSS_VALUES,)
     explains = ("L011",)
+    fixes = ("scale-learning-rate",)
     max_rise = Threshold(MAX_RISE, "times the best window's median")
     max_of_first = Threshold(OF_FIRST, "times the first loss")
     min_regain = Threshold(MIN_REGAIN, "of the first window's median")
@@ -104,6 +107,7 @@ class DivergingLoss(Rule):
                 f"and {first:.3g} at first, and is still up"
             ),
             evidence=(Evidence("lowest median", lowest), Evidence("first median", first)),
+            fixes=self.fixes if _by_its_updates(trace) else (),
         )
 
     def _diverges(self, windows: Vector, medians: Vector, best: int) -> bool:
@@ -114,6 +118,12 @@ class DivergingLoss(Rule):
             return bool(last - first > self.min_sigmas * MEDIAN_ERROR * deviations.max() and last >= medians.max())
         risen = last > self.max_rise * lowest and last - lowest > max(self.min_regain * first, self.min_sigmas * error)
         return bool(risen and last - lowest >= NEAR_WORST * (medians[best:].max() - lowest))
+
+
+def _by_its_updates(trace: Trace) -> bool:
+    """Tell whether weight matrices change as much in the later half of the run as U001 finds too much."""
+    ratios = [recent_ratio(trace, weight, (0, trace.steps[-1])) for weight in weight_matrices(trace)]
+    return any(ratio > MAX_RATIO for ratio in ratios)
 
 
 def _of_itself(trace: Trace) -> bool:
