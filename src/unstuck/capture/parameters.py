@@ -121,6 +121,10 @@ class Parameters:
         reference = self._live.get(index)
         return reference() if reference is not None else None
 
+    def unit_dim(self, site: int) -> int:
+        """Return the dimension of a parameter, by its site, whose entries are the layer's units."""
+        return self._unit_dims.get(site, 0)
+
     def uses(self, parameter: Tensor) -> int:
         """Return how many sites use a parameter (tied weights: more than one)."""
         known = self._by_id.get(id(parameter))

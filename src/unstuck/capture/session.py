@@ -169,6 +169,10 @@ class Session(UnwatchedSteps):
         """Return in how many places a parameter was used."""
         return self._recorder.parameters.uses(parameter)
 
+    def unit_dim(self, site: int) -> int:
+        """Return the dimension of a parameter, by its site, whose entries are the layer's units."""
+        return self._recorder.parameters.unit_dim(site)
+
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
         return self._recorder.parameters.knows(tensor)

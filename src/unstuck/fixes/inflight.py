@@ -23,7 +23,7 @@ from unstuck.rules.causes import group
 from unstuck.trace import Trace
 
 FIRST_CHECKS = (0, 4, 9)  # steps; from then on at each doubling and half-way between, on the next sampled step
-REWIND_STEPS = 100  # steps for which a copy of the parameters at the start is kept, one time their memory
+REWIND_STEPS = 150  # for which a copy of the start is kept: the first check after step 100, where limits are full
 
 Judge = Callable[[Trace], Sequence[Finding]]
 
@@ -75,7 +75,7 @@ class InflightRepairer(ForwardRepairer):
         """Apply the first remedy of a finding that can be applied now; tell whether one was."""
         for name in finding.fixes:
             remedy = all_remedies()[name]()
-            key = name, finding.site
+            key = name, f"step {step}" if remedy.repeats else finding.site
             if key in self._tried or not remedy.in_flight:
                 continue
             self._tried.add(key)

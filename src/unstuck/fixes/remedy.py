@@ -49,6 +49,9 @@ class LiveNetwork(Protocol):
     def uses(self, parameter: Tensor) -> int:
         """Return in how many places a parameter is used."""
 
+    def unit_dim(self, site: int) -> int:
+        """Return the dimension of a parameter, by its site, whose entries are the layer's units."""
+
 
 @dataclass(frozen=True)
 class Patient:
@@ -149,13 +152,15 @@ class Remedy(ABC):
 
     Subclasses set the class variables and write `apply`; their docstring is the remedy's page and has the headings of
     `HEADINGS`. `in_flight` says whether it can be applied between two steps of a script that trains, `rewinds` whether
-    it may then put the training back to where it began (`Patient.rewind`), since what was learned is spoilt.
+    it may then put the training back to where it began (`Patient.rewind`), since what was learned is spoilt. One that
+    `repeats` acts on the run as a whole: once at a check, and again at a later one when its finding is still made.
     """
 
     name: ClassVar[str]
     applicability: ClassVar[Applicability] = Applicability.UNSAFE
     in_flight: ClassVar[bool] = False
     rewinds: ClassVar[bool] = False
+    repeats: ClassVar[bool] = False
     initialises: ClassVar[bool] = False  # whether it changes how the network starts: never where weights were loaded
 
     @abstractmethod

@@ -138,6 +138,8 @@ class _Optimizer:
         self._optimizer = optimizer
         self._groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
         self._state = {key: _copied(value) for key, value in optimizer.state.items()}
+        hooks: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+        self._hooks = [(held, dict(held)) for held in hooks]
 
     def restore(self) -> None:
         groups = self._optimizer.param_groups
@@ -145,6 +147,9 @@ class _Optimizer:
         for group, kept in zip(groups, self._groups, strict=True):
             group.clear()
             group.update({**kept, "params": list(kept["params"])})
+        for held, kept_hooks in self._hooks:
+            held.clear()
+            held.update(kept_hooks)
         self._optimizer.state.clear()
         self._optimizer.state.update({key: _copied(value) for key, value in self._state.items()})
 

@@ -18,6 +18,7 @@ PEAK_SHARE = 0.5  # of the largest learning rate; steps with less belong to a wa
 BLOW_UP_LOSS = 3.0  # times the first loss; RMSprop and Adam jump up at first, and come back within ten steps
 BLOW_UP_STEPS = (10, 20)  # steps at which the loss must still be that large
 RECOVERED = 0.5  # of the first loss; a run that ends below it has recovered from its first steps
+EXPLOSION = 10.0  # times the median norm of all gradients; what clipping is for
 RISING = 1.5  # times the first learning rate; a schedule that ends above it, at its largest, is still warming up
 
 
@@ -33,6 +34,35 @@ def later_ratios(trace: Trace, weight: Site) -> Series:
     """Return (steps, update-to-data ratios) from FIRST_STEP on."""
     steps, ratios = trace.update_to_data(weight)
     return steps[steps >= FIRST_STEP], ratios[steps >= FIRST_STEP]
+
+
+def recent_ratio(trace: Trace, weight: Site, steps: tuple[int, int]) -> float:
+    """Return the update-to-data ratio of a weight matrix over the later half of the sampled steps from first to last.
+
+    It is the median, or the largest ratio of all where those steps lie before FIRST_STEP; NaN where none is known.
+    """
+    known, ratios = trace.update_to_data(weight)
+    ratios = ratios[(known >= steps[0]) & (known <= steps[1])]
+    if not len(ratios):
+        return math.nan
+    return float(ratios.max() if steps[1] < FIRST_STEP else np.median(ratios[len(ratios) // 2 :]))
+
+
+def gradient_norms(trace: Trace) -> dict[int, float]:
+    """Return, by sampled step, the norm of all gradients together; infinite where one is not finite."""
+    squares: dict[int, float] = {}
+    for site in trace.of_kind(Kind.PARAMETER):
+        for step, summary in trace.summaries(site, Role.GRADIENT):
+            squares[step] = squares.get(step, 0.0) + (math.inf if summary.nonfinite else summary.norm**2)
+    return {step: math.sqrt(square) for step, square in sorted(squares.items())}
+
+
+def gradients_explode(trace: Trace, before: int) -> bool:
+    """Tell whether, before a step, the norm of all gradients was once far above its median, and nothing clips it."""
+    norms = [norm for step, norm in gradient_norms(trace).items() if step < before and norm > 0]
+    if len(norms) < MIN_STEPS or trace.of_kind(Kind.CLIPPING):
+        return False
+    return max(norms) > EXPLOSION * float(np.median(norms))
 
 
 def optimizers(trace: Trace) -> dict[int, Site]:

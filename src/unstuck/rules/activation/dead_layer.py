@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.activation.dead_units import Window, is_proof, lacks_window, latest_window
+from unstuck.rules.activation.dead_units import Window, cause_is_over, is_proof, lacks_window, latest_window
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.trace import Kind, Role, Signal, Site, Trace
@@ -55,6 +55,7 @@ class DeadLayer(Rule):
     severity = Severity.ERROR
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("I007", "A002", "A007", "G001", "G004", "L013", "N009", "U002", "U003")
+    fixes = ("revive-dead-units",)
     max_spread = Threshold(MAX_SPREAD, "of a unit's largest value")
 
     def lacking(self, trace: Trace) -> str | None:
@@ -72,7 +73,7 @@ class DeadLayer(Rule):
             how = self._how(trace, graph, site, window)
             if how is not None and is_proof(trace, graph, site, window):
                 reported.add(site.index)
-                yield self._report(site, window, how)
+                yield self._report(trace, site, window, how)
 
     def _how(self, trace: Trace, graph: Graph, site: Site, window: Window) -> str | None:
         """Return in what way the layer is dead, or None."""
@@ -90,7 +91,7 @@ class DeadLayer(Rule):
                 return f"told one of the {units.count:,} elements from another of its batch"
         return None
 
-    def _report(self, site: Site, window: Window, how: str) -> Finding:
+    def _report(self, trace: Trace, site: Site, window: Window, how: str) -> Finding:
         steps, sampled, units = window
         return self.finding(
             site,
@@ -104,4 +105,5 @@ class DeadLayer(Rule):
                 Evidence("elements of each unit", float(units.count)),
                 Evidence("sampled steps", float(sampled), "steps"),
             ),
+            fixes=self.fixes if cause_is_over(trace, site) else (),
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
+from unstuck.rules.objective import factors, is_steady
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.shown import MIN_DIFFERENT, different_elements, is_selected
 from unstuck.rules.window import MIN_SAMPLED_STEPS
@@ -16,6 +17,8 @@ MAX_DEAD = 10.0  # % of a site's units; 100 He-initialised ReLU networks on N(0,
 ERROR_DEAD = 50.0  # % of a site's units; the layer has lost half of its width
 MIN_DEAD_UNITS = 3  # units; of 400 default-initialised 8-unit layers on N(0, 1) points, 34 had lost one, none three
 MIN_ELEMENTS = 1_000  # elements of each unit; a unit active for 0.3 % of them is seen with 95 % certainty
+
+MAX_UPDATE = {"weight": 3e-2, "bias": 1e-2}  # of the weights (U001's limit), of the pre-activations' first spread (1)
 
 Window = tuple[tuple[int, int], int, UnitSummary]  # first and last step, sampled steps, units over all of them
 
@@ -61,6 +64,7 @@ class DeadUnits(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS)
     explains = ("A007", "G004", "L013", "U003")
+    fixes = ("revive-dead-units",)
     max_dead = Threshold(MAX_DEAD, "% of a site's units")
     min_dead_units = Threshold(float(MIN_DEAD_UNITS), "units")
     error_dead = Threshold(ERROR_DEAD, "% of a site's units, for an error")
@@ -75,9 +79,11 @@ class DeadUnits(Rule):
         for site in trace.of_kind(Kind.ACTIVATION):
             window = latest_window(trace, site)
             if window is not None and is_proof(trace, graph, site, window) and not graph.feeds_only_loss(site):
-                yield from self._judge(site, *window)
+                yield from self._judge(trace, site, *window)
 
-    def _judge(self, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary) -> Iterator[Finding]:
+    def _judge(
+        self, trace: Trace, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary
+    ) -> Iterator[Finding]:
         dead = int(units.saturated.sum())
         measured = 100.0 * dead / len(units)
         if dead < self.min_dead_units or measured <= self.max_dead or dead == len(units):
@@ -99,7 +105,29 @@ class DeadUnits(Rule):
                 Evidence("sampled steps", float(sampled), "steps"),
             ),
             severity=Severity.ERROR if measured > self.error_dead else Severity.WARNING,
+            fixes=self.fixes if cause_is_over(trace, site) else (),
         )
+
+
+def cause_is_over(trace: Trace, site: Site) -> bool:
+    """Tell whether units of `site` were alive at first, and nothing is seen that would kill revived ones again.
+
+    That is a large update of the layer before it at one of the latest sampled steps (its rms against that of the
+    values, or for a bias against the spread that the pre-activations had at first), or an objective that is no known
+    loss alone: a penalty on activity kills for as long as it is there.
+    """
+    summaries = trace.summaries(site, Role.INPUT)
+    producers = trace.producers(site)
+    if not summaries or summaries[0][1].units is None or len(producers) != 1 or not is_steady(factors(trace)[1]):
+        return False
+    if bool(summaries[0][1].units.saturated.all()):
+        return False
+    for own in trace.parameters_of(producers[0]):
+        updates = [update.rms for _, update in trace.summaries(own, Role.UPDATE)][-MIN_SAMPLED_STEPS:]
+        scale = summaries[0][1].std if own.slot == "bias" else max(v.rms for _, v in trace.summaries(own, Role.VALUE))
+        if not updates or not max(updates) <= MAX_UPDATE.get(own.slot, 0.0) * scale:
+            return False
+    return True
 
 
 def latest_window(trace: Trace, site: Site) -> Window | None:

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.objective import curve, main_loss, several_objectives
 from unstuck.rules.rule import Rule, Stage, Threshold
-from unstuck.trace import Signal, Trace
+from unstuck.trace import Kind, Signal, Trace
 from unstuck.trace.trace import Vector
 
 MIN_SIGMAS = 8.0  # robust standard deviations above the trailing median, of the loss
@@ -23,6 +23,7 @@ MIN_STEPS = 100  # losses
 MIN_KNOWN = 0.8  # of the steps between the first and last known loss: on a GPU only samples are known
 MAX_SHARE = 0.15  # of the steps (1); more is a mixture of two kinds of batches, not spikes
 MIN_PERIOD = 10  # steps; spikes at multiples of one period are the small last batch of an epoch
+LASTING = 2.0  # steps a spike, on average; outliers in the data are gone with their batch, and clipping leaves them
 NORMAL = 1.4826  # standard deviation over median absolute deviation, of normal numbers
 LEAST_NOISE = 0.01  # of the trailing median; a loss that hardly moves makes no spike of a ripple
 ROWS = 10_000  # losses judged at a time, to bound memory
@@ -64,6 +65,7 @@ class LossSpikes(Rule):
     severity = Severity.WARNING
     needs = (Signal.LOSS_VALUES,)
     explains = ("L012",)
+    fixes = ("clip-gradients",)
     min_spikes = Threshold(MIN_SPIKES, "spikes")
     min_sigmas = Threshold(MIN_SIGMAS, "robust standard deviations")
     min_rise = Threshold(MIN_RISE, "of the trailing median")
@@ -96,7 +98,11 @@ class LossSpikes(Rule):
                 f"the loss shoots up {len(starts)} times, each for a step or a few; the highest is {values[top]:.3g} "
                 f"at step {steps[top]} among losses near {usual[top]:.3g}"
             ),
-            evidence=(Evidence("share of the steps", 100.0 * len(high) / len(values), "%"),),
+            evidence=(
+                Evidence("share of the steps", 100.0 * len(high) / len(values), "%"),
+                Evidence("mean length of a spike", len(high) / len(starts), "steps"),
+            ),
+            fixes=self.fixes if len(high) >= LASTING * len(starts) and not trace.of_kind(Kind.CLIPPING) else (),
         )
 
 

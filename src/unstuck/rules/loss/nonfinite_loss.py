@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.rule import Rule, Stage
+from unstuck.rules.updates import gradients_explode
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_NONFINITE_STEPS = 0  # steps; a loss that trains anything is a finite number
@@ -55,6 +56,7 @@ class NonfiniteLoss(Rule):
     severity = Severity.ERROR
     needs = (Signal.LOSS_VALUES,)
     explains = ("L013",)
+    fixes = ("clip-gradients",)
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Yield one finding for the run, at the first place with a non-finite value."""
@@ -85,6 +87,7 @@ class NonfiniteLoss(Rule):
             message=message,
             evidence=tuple(evidence),
             severity=Severity.WARNING if math.isfinite(trace.objective[last]) else Severity.ERROR,
+            fixes=self.fixes if gradients_explode(trace, first) else (),
         )
 
 

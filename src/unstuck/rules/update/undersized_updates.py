@@ -66,6 +66,7 @@ class UndersizedUpdates(Rule):
     severity = Severity.WARNING
     needs = (Signal.UPDATES, Signal.LOSS_VALUES)
     explains = ("L013",)
+    fixes = ("scale-learning-rate",)
     min_ratio = Threshold(MIN_RATIO, "update-to-data ratio")
     max_fall = Threshold(MAX_FALL, "of the loss at the beginning")
 
