@@ -285,3 +285,31 @@ def evaluate(m):
         "    m(x)",
         program(two.replace("    m(x)\n    return 0", "    m.eval()\n    m(x)\n    m.train()\n    return 0")),
     )
+
+
+def test_after_the_last_training_the_mode_stays():
+    end = """
+with torch.no_grad():
+    print(F.mse_loss(net(x), y))
+"""
+    check(EnterEvalMode, program("") + end, "F.dropout", program("") + end.replace("with", "net.eval()\nwith"))
+
+
+def test_a_network_of_another_file_is_known_by_its_parameters():
+    text = """
+from models import build
+
+class Run:
+    def __init__(self):
+        self.net = build()
+        self.optimizer = optim.SGD(self.net.parameters(), lr=0.1)
+
+    @torch.no_grad()
+    def accuracy(self, x, y):
+        self.net(x)
+        return (self.net(x).argmax(1) == y).float().mean()
+"""
+    changed = text.replace("        self.net(x)\n", "        self.net.eval()\n        self.net(x)\n")
+    changed = changed.replace("return (self", "result = (self")
+    changed += "        self.net.train()\n        return result\n"
+    check(EnterEvalMode, text, "        self.net(x)", changed)

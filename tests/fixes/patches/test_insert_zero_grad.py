@@ -436,3 +436,24 @@ def test_a_network_updated_by_hand():
                     p.data -= 0.1 * p.grad
         """,
     )
+
+
+def test_two_optimizers_of_one_backward_call():
+    check(
+        InsertZeroGrad,
+        """
+        for x in batches:
+            loss_of(x).backward()
+            tables.step()
+            towers.step()
+        """,
+        "backward",
+        """
+        for x in batches:
+            tables.zero_grad()
+            towers.zero_grad()
+            loss_of(x).backward()
+            tables.step()
+            towers.step()
+        """,
+    )

@@ -260,3 +260,30 @@ def test_the_backward_call_that_the_finding_names():
         """,
         "loss.backward",
     )
+
+
+def test_backward_moves_before_what_reads_the_gradients():
+    check(
+        MoveBackward,
+        """
+        for x in batches:
+            loss = loss_of(x)
+            for p in params:
+                p.grad = None
+            for full, short in pairs:
+                full.grad = short.grad.float()
+            optimizer.step()
+            loss.backward()
+        """,
+        "optimizer.step",
+        """
+        for x in batches:
+            loss = loss_of(x)
+            for p in params:
+                p.grad = None
+            loss.backward()
+            for full, short in pairs:
+                full.grad = short.grad.float()
+            optimizer.step()
+        """,
+    )

@@ -84,7 +84,7 @@ def _wrap(source: Source, flow: Flow, edit: Edit, region: Region, network: str) 
         following = body[body.index(whole) + 1 :][:1]
         restored = restored or any(train for other in following for _, train in modes_set(source, other, network))
         edit.before(whole, start)
-        if not restored:
+        if not restored and _trains_on(source, flow, whole):
             Leaving(source, edit, network).block(whole)
         return
     if not isinstance(region.body, cst.IndentedBlock):
@@ -108,6 +108,20 @@ def _with_loops(source: Source, flow: Flow, region: cst.With) -> cst.With | cst.
         if isinstance(outer, cst.For | cst.While):
             whole = outer
     return whole
+
+
+def _trains_on(source: Source, flow: Flow, whole: cst.CSTNode) -> bool:
+    """Tell whether training may follow: not after a block of the file's own lines that no backward call comes after."""
+    backwards = [call for call in source.find(cst.Call) if called(call) == "backward" and flow.callee(call) is None]
+    if not backwards or source.enclosing(whole, cst.FunctionDef) is not None:
+        return True
+    later = [
+        statement
+        for block, statement in flow.chain(whole)
+        for statement in list(block.body)[list(block.body).index(statement) + 1 :]  # type: ignore[arg-type]
+    ]
+    looping = any(flow.leads_to(loop, backwards) for loop in flow.loops(whole))
+    return looping or any(flow.leads_to(statement, backwards) for statement in later)
 
 
 def _in_forward(source: Source, region: Region) -> bool:

@@ -112,9 +112,12 @@ def _place(edit: Edit, loop: Loop, backward: cst.Call, update: cst.CSTNode, new:
     if block in own and not skipped and not elsewhere:
         body = list(block.body)
         end = body.index(statement)  # type: ignore[arg-type]
-        starts = [at for at in range(end) if any(loop.flow.leads_to(body[at], [other]) for other in loop.updates)]
-        start = starts[-1] + 1 if starts else 0
-        first = next((other for other in body[start:end] if flow.leads_to(other, loop.backwards)), None)
+        first = None
+        for other in reversed(body[:end]):
+            if flow.leads_to(other, loop.backwards):
+                first = other
+            elif first is not None and flow.leads_to(other, loop.updates):
+                break
         if first is not None:
             edit.before(first, new)
             return

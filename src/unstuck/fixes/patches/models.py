@@ -28,7 +28,9 @@ class Models:
             self._take_annotations(function)
         for call in source.find(cst.Call):
             func = call.func
-            if isinstance(func, cst.Attribute) and func.attr.value in ("parameters", "named_parameters"):
+            if not isinstance(func, cst.Attribute) or flow.callee(call) is not None:
+                continue
+            if func.attr.value in ("parameters", "named_parameters") or (func.attr.value == "eval" and not call.args):
                 self._hold(func.value)
         while self._spread():
             pass

@@ -53,7 +53,7 @@ class MoveBackward(Patcher):
         """Move backward up, if what it needs is there; tell whether it did."""
         backward = met.body[met.second]
         start = met.first
-        while start > 0 and _any_called(source, met.body[start - 1], BEFORE_THE_UPDATE):
+        while start > 0 and _uses_gradients(source, met.body[start - 1]):
             start -= 1
         passed = met.body[start : met.second]
         simple = isinstance(backward, cst.SimpleStatementLine) and isinstance(backward.body[0], cst.Expr)
@@ -71,7 +71,7 @@ class MoveBackward(Patcher):
                 f"{source.lines(met.body[met.second])[0]} compute, and the update stands in a block of its own"
             )
         start, end = met.first, met.first + 1
-        while start > 0 and _any_called(source, met.body[start - 1], BEFORE_THE_UPDATE):
+        while start > 0 and _uses_gradients(source, met.body[start - 1]):
             start -= 1
         while end < met.second and _belongs(source, met.body[end]):
             end += 1
@@ -90,11 +90,17 @@ def _meeting(loop: Loop, update: cst.Call) -> Meeting:
     return min(later, key=lambda met: met.second - met.first)
 
 
-def _any_called(source: Source, statement: cst.CSTNode, names: tuple[str, ...]) -> bool:
-    simple = isinstance(statement, cst.SimpleStatementLine)
-    return simple and any(called(call) in names for call in source.find(cst.Call, statement))
+def _uses_gradients(source: Source, statement: cst.CSTNode) -> bool:
+    """Tell whether a statement needs gradients before the update: clips or unscales them, or reads `.grad`."""
+    if any(called(call) in BEFORE_THE_UPDATE for call in source.find(cst.Call, statement)):
+        return True
+    reads = (node for node in source.find(cst.Attribute, statement) if node.attr.value == "grad")
+    return any(not _is_cleared(source, node) for node in reads)
 
 
-def _belongs(source: Source, statement: cst.CSTNode) -> bool:
-    calls = source.find(cst.Call, statement) if isinstance(statement, cst.SimpleStatementLine) else []
-    return any(called(call) in AFTER_THE_UPDATE and "." in dotted(call.func) for call in calls)
+def _is_cleared(source: Source, gradient: cst.Attribute) -> bool:
+    outer = source.parent(gradient)
+    if isinstance(outer, cst.Attribute):
+        return outer.attr.value == "zero_"
+    whole = source.parent(outer) if isinstance(outer, cst.AssignTarget) else None
+    return isinstance(whole, cst.Assign) and dotted(whole.value) == "None"
