@@ -64,11 +64,11 @@ class TestRefused:
 
     def test_a_layer_that_is_not_made_in_the_file(self):
         body = NET.replace("nn.Conv2d", "Convolution")
-        refuse(body, "no layer that conv (conv2d) could be is made in this file")
+        refuse(body, "no nn.Conv2d that conv (conv2d) could be is made in this file")
 
     def test_a_list_of_layers_made_in_one_place(self):
         body = NET.replace("self.conv = nn.Conv2d(3, 8, 3, padding=1)", "self.convs = [nn.Conv2d(3, 8, 3) for _ in x]")
-        refuse(body, "no layer that convs.1 (conv2d) could be is made in this file", "convs.1 (conv2d)")
+        refuse(body, "no nn.Conv2d that convs.1 (conv2d) could be is made in this file", "convs.1 (conv2d)")
 
     def test_two_layers_that_it_could_be(self):
         first = "a = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))\n"
@@ -109,12 +109,13 @@ class TestModules:
         ],
     )
     def test_an_attribute(self, old, new):
-        text, at = text_and_finding(NET.replace("nn.Conv2d(3, 8, 3, padding=1)", old))
+        op = old.partition("(")[0].removeprefix("nn.").lower()
+        text, at = text_and_finding(NET.replace("nn.Conv2d(3, 8, 3, padding=1)", old), f"conv ({op})")
         check_patched(DropBias, text, at, (old, new))
 
     def test_over_several_lines(self):
         old = "nn.Conv1d(\n                3,\n                8,  # out\n                5,  # wide\n            )"
-        text, at = text_and_finding(NET.replace("nn.Conv2d(3, 8, 3, padding=1)", old))
+        text, at = text_and_finding(NET.replace("nn.Conv2d(3, 8, 3, padding=1)", old), "conv (conv1d)")
         check_patched(DropBias, text, at, ("5,  # wide\n", "5,  # wide\n            bias=False,\n"))
 
     def test_the_class_decides_among_attributes_of_one_name(self):

@@ -7,7 +7,7 @@ import libcst as cst
 from unstuck.findings import Finding, Place
 from unstuck.fixes.patches.calls import Changes, called, torch_name
 from unstuck.fixes.patches.dropping import removed_statement
-from unstuck.fixes.patches.made import constructor, path_and_op
+from unstuck.fixes.patches.made import constructor, made_for, path_and_op
 from unstuck.fixes.patches.patch import NoPatch, Patcher
 from unstuck.fixes.patches.source import Source, argument, dotted
 
@@ -32,8 +32,9 @@ class DropBias(Patcher):
 
     ## When it must not be used
     Where weights are loaded that hold the bias: their keys would no longer fit; fold it into the running mean instead
-    (`fold-bias-into-norm`). Refused where the file loads a state, where it reads the bias elsewhere (to initialise
-    it, say) without asking whether there is one, and where one line makes layers of which the norm follows only some.
+    (`fold-bias-into-norm`). Where one line of the file makes layers of which a norm follows only some: the others would
+    lose a bias that they need. Refused where the file loads a state, and where it reads the bias elsewhere (to
+    initialise it, say) without asking whether there is one.
 
     ## References
     - Batch Normalization, section 3.2, https://arxiv.org/abs/1502.03167
@@ -55,8 +56,9 @@ class DropBias(Patcher):
 
 
 def _layer_without(source: Source, finding: Finding) -> Changes:
-    made = constructor(source, Place(finding.site, finding.location), set(BIAS_AT), exact=True)
-    _check_reads(source, path_and_op(finding.site)[0].rpartition(".")[2])
+    path, op = path_and_op(finding.site)
+    made = constructor(source, Place(finding.site, finding.location), made_for(op, BIAS_AT), exact=True)
+    _check_reads(source, path.rpartition(".")[2])
     if any(given.star for given in made.args):
         raise NoPatch(f"line {source.lines(made)[0]} passes arguments on, among which may be the bias")
     given = argument(made, BIAS_AT[torch_name(source, made)], "bias")

@@ -8,7 +8,7 @@ import libcst as cst
 
 from unstuck.findings import Finding, Place
 from unstuck.fixes.patches.calls import Changes, called, made_by, spine, torch_name
-from unstuck.fixes.patches.made import constructor, is_indexed, path_and_op, sequential
+from unstuck.fixes.patches.made import constructor, is_indexed, made_for, path_and_op, sequential
 from unstuck.fixes.patches.patch import NoPatch, Patcher
 from unstuck.fixes.patches.source import Source, argument, dotted
 from unstuck.fixes.patches.uses import reads
@@ -75,7 +75,8 @@ def _in_sequential(source: Source, finding: Finding) -> cst.Call | None:
     if not any(torch_name(source, call) == "Sequential" for call in source.find(cst.Call)):
         return None
     try:
-        made = constructor(source, Place(finding.site, finding.location), LAYERS, exact=True)
+        place = Place(finding.site, finding.location)
+        made = constructor(source, place, made_for(path_and_op(finding.site)[1], LAYERS), exact=True)
     except NoPatch:
         return None
     return made if sequential(source, made) is not None else None
@@ -187,7 +188,7 @@ def _runs(source: Source, call: cst.Call, path: list[str]) -> bool:
     name = dotted(call.func)
     if path[-1].isdigit():
         return name != "" and _is_loop_over(source, call, name, path)
-    return name in (f"self.{path[-1]}", path[-1])
+    return name != "" and name in (f"self.{path[-1]}", path[-1])
 
 
 def _is_loop_over(source: Source, call: cst.Call, name: str, path: list[str]) -> bool:

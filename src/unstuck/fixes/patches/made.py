@@ -21,6 +21,11 @@ def path_and_op(label: str) -> tuple[str, str]:
     return (found["path"] or "", found["op"]) if found else ("", "")
 
 
+def made_for(op: str, classes: Collection[str]) -> set[str]:
+    """Return those of the classes whose modules call this torch function: "Conv2d" and "LazyConv2d" for "conv2d"."""
+    return {name for name in classes if name.lower().removeprefix("lazy") == op.replace("_", "")}
+
+
 def constructor(source: Source, place: Place, classes: Collection[str], *, exact: bool = False) -> cst.Call:
     """Return the one call of torch's classes that makes the module which `place` names.
 
@@ -35,7 +40,7 @@ def constructor(source: Source, place: Place, classes: Collection[str], *, exact
         named = [call for call in fitting if container_name(source, call).endswith(path[-2])]
         fitting = named or fitting
     candidates = fitting if exact or fitting else made
-    kinds = " or ".join(f"nn.{name}" for name in sorted(classes)) if len(classes) < 4 else "layer"
+    kinds = " or ".join(f"nn.{name}" for name in sorted(classes)) if 0 < len(classes) < 4 else "layer"
     if not candidates:
         raise NoPatch(f"no {kinds} that {place.site} could be is made in this file")
     if len(candidates) > 1:
