@@ -287,3 +287,28 @@ def test_backward_moves_before_what_reads_the_gradients():
             optimizer.step()
         """,
     )
+
+
+def test_backward_moves_before_clipping_that_is_counted():
+    check(
+        MoveBackward,
+        """
+        for x in batches:
+            print(last.grad)
+            loss = loss_of(x)
+            norm = nn.utils.clip_grad_norm_(params, 1.0)
+            clipped += int(norm > 1.0)
+            optimizer.step()
+            loss.backward()
+        """,
+        "optimizer.step",
+        """
+        for x in batches:
+            print(last.grad)
+            loss = loss_of(x)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(params, 1.0)
+            clipped += int(norm > 1.0)
+            optimizer.step()
+        """,
+    )

@@ -52,9 +52,7 @@ class MoveBackward(Patcher):
     def _move_backward(self, edit: Edit, source: Source, met: Meeting) -> bool:
         """Move backward up, if what it needs is there; tell whether it did."""
         backward = met.body[met.second]
-        start = met.first
-        while start > 0 and _uses_gradients(source, met.body[start - 1]):
-            start -= 1
+        start = _first_use(source, met)
         passed = met.body[start : met.second]
         simple = isinstance(backward, cst.SimpleStatementLine) and isinstance(backward.body[0], cst.Expr)
         if not simple or names_set(source, passed) & names_read(source, backward):
@@ -70,9 +68,7 @@ class MoveBackward(Patcher):
                 f"backward needs what lines {source.lines(met.body[met.first])[1]} to "
                 f"{source.lines(met.body[met.second])[0]} compute, and the update stands in a block of its own"
             )
-        start, end = met.first, met.first + 1
-        while start > 0 and _uses_gradients(source, met.body[start - 1]):
-            start -= 1
+        start, end = _first_use(source, met), met.first + 1
         while end < met.second and _belongs(source, met.body[end]):
             end += 1
         moved = [edit.remove(stands_alone(source, other)) for other in met.body[start:end]]
@@ -90,6 +86,21 @@ def _meeting(loop: Loop, update: cst.Call) -> Meeting:
     return min(later, key=lambda met: met.second - met.first)
 
 
+def _first_use(source: Source, met: Meeting) -> int:
+    """Return the index of the first statement that needs gradients for the update, which may be the update.
+
+    Looks back as far as nothing is computed that backward, or what stands before it, needs.
+    """
+    needed = set().union(*(names_read(source, other) for other in met.body[met.first + 1 : met.second + 1]))
+    first = met.first
+    for at in reversed(range(met.first)):
+        if names_set(source, [met.body[at]]) & needed:
+            break
+        if _uses_gradients(source, met.body[at]):
+            first = at
+    return first
+
+
 def _uses_gradients(source: Source, statement: cst.CSTNode) -> bool:
     """Tell whether a statement needs gradients before the update: clips or unscales them, or reads `.grad`."""
     if any(called(call) in BEFORE_THE_UPDATE for call in source.find(cst.Call, statement)):
@@ -104,3 +115,8 @@ def _is_cleared(source: Source, gradient: cst.Attribute) -> bool:
         return outer.attr.value == "zero_"
     whole = source.parent(outer) if isinstance(outer, cst.AssignTarget) else None
     return isinstance(whole, cst.Assign) and dotted(whole.value) == "None"
+
+
+def _belongs(source: Source, statement: cst.CSTNode) -> bool:
+    calls = source.find(cst.Call, statement) if isinstance(statement, cst.SimpleStatementLine) else []
+    return any(called(call) in AFTER_THE_UPDATE and "." in dotted(call.func) for call in calls)
