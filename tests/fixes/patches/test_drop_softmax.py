@@ -120,6 +120,8 @@ class TestRefused:
             "torch.distributions.Categorical(probs=model(x))  # here",
             "p = model(x)\nprint(0.5 < p[0])  # here",
             "def predict(x):\n    return model(x).squeeze()\nprint(predict(x).round())  # here",
+            "def sure(net, x):\n    return net(x) > 0.9  # here\n\nprint(sure(model, x))",
+            "def sure(x, net):\n    return net(x) > 0.9  # here\n\nprint(sure(x, net=model))",
         ],
     )
     def test_an_output_taken_for_probabilities(self, use):

@@ -24,13 +24,15 @@ KEEP = frozenset({"softmax", "sigmoid", "squeeze", "unsqueeze", "flatten", "resh
 def probability_use(source: Source, line: int) -> int | None:
     """Return a line that takes the network's output for probabilities, given the line of its loss; None if none does.
 
-    The output is what the calls return that stand in the loss's first argument, and what is assigned or returned of it.
+    The output is what the calls return that stand in the loss's first argument, and what is assigned or returned of
+    it; a network that is handed to a function is followed there.
     It is taken for probabilities where it is compared with a number between 0 and 1, rounded, sampled from, subtracted
     from 1, put through a logarithm or into a loss that wants them.
     """
     networks = _networks(source, line)
     seen: set[str] = set()
     while networks - seen:
+        networks = networks | _other_names(source, networks)
         seen |= networks
         for value in _values(source, networks):
             outer = spine(source, value)
@@ -107,6 +109,21 @@ def _networks(source: Source, line: int) -> set[str]:
 def _callees(source: Source, value: cst.CSTNode) -> set[str]:
     names = {called(call) for call in source.find(cst.Call, value) if not torch_name(source, call)}
     return {name for name in names if name and not hasattr(torch.Tensor, name)}
+
+
+def _other_names(source: Source, networks: set[str]) -> set[str]:
+    """Return the parameters that networks are handed to functions of the file as, and what they are called outside."""
+    functions = {function.name.value: function for function in source.find(cst.FunctionDef)}
+    pairs: list[set[str]] = []
+    for call in source.find(cst.Call):
+        function = functions.get(called(call))
+        if function is not None:
+            names = [parameter.name.value for parameter in function.params.params]
+            names = names[1:] if names[:1] == ["self"] else names
+            plain = [dotted(given.value).rpartition(".")[2] for given in call.args if given.keyword is None]
+            pairs += [{name, given} for name, given in zip(names, plain, strict=False) if given]
+            pairs += [{g.keyword.value, dotted(g.value).rpartition(".")[2]} for g in call.args if g.keyword is not None]
+    return {name for pair in pairs if pair & networks for name in pair if name}
 
 
 def _values(source: Source, networks: set[str]) -> Iterator[cst.BaseExpression]:
