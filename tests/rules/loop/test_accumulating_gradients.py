@@ -37,6 +37,7 @@ class TestSilent:
 class TestFires:
     def test_every_step(self):
         b, backward = loop(lambda _: 1.0)
+        b.site(Kind.OPTIMIZER, "SGD")
         finding = check_fires(
             AccumulatingGradients,
             b.trace,
@@ -45,6 +46,7 @@ class TestFires:
             "had used: nothing clears them in between",
         )
         assert (finding.measured, finding.threshold, finding.steps) == (100.0, 50.0, (1, 9))
+        assert [place.site for place in finding.related] == ["SGD"]
         assert [(e.name, pytest.approx(e.value)) for e in finding.evidence] == [
             ("growth of the largest weight's gradient", 10.0)
         ]

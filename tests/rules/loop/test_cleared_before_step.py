@@ -29,6 +29,7 @@ class TestSilent:
 class TestFires:
     def test_every_update(self):
         b, optimizer = loop()
+        b.site(Kind.BACKWARD, "backward")
         finding = check_fires(
             ClearedBeforeStep,
             b.trace,
@@ -37,6 +38,7 @@ class TestFires:
             "and they were cleared before the update",
         )
         assert (finding.measured, finding.threshold, finding.steps) == (100.0, 90.0, (1, 20))
+        assert [place.site for place in finding.related] == ["backward"]
 
 
 @pytest.mark.parametrize(("left", "fires"), [(20, False), (19, True)])

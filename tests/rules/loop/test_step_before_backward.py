@@ -29,6 +29,7 @@ class TestSilent:
 class TestFires:
     def test_a_stale_gradient(self):
         b, optimizer = loop(lambda _: True)
+        b.site(Kind.BACKWARD, "backward")
         finding = check_fires(
             StepBeforeBackward,
             b.trace,
@@ -37,6 +38,7 @@ class TestFires:
             "with the gradient of the step before",
         )
         assert (finding.measured, finding.threshold, finding.steps) == (100.0, 50.0, (0, 9))
+        assert [place.site for place in finding.related] == ["backward"]
 
     def test_no_gradient_at_all(self):
         b, optimizer = loop(lambda _: True, has=0.0)
