@@ -42,7 +42,7 @@ class UnevenFeatures(Rule):
 
     ## Fix
     Standardise each feature apart, with the training data's means and standard deviations; take the logarithm of those
-    that span decades.
+    that span decades. `standardise-input` does the former in front of a module.
 
     ## References
     - Efficient BackProp, https://doi.org/10.1007/3-540-49430-8_2
@@ -56,6 +56,7 @@ class UnevenFeatures(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS,)
     explains = ("A001", "A002", "A003", "D001", "G001", "G002", "I002", "L001", "L012", "L013", "L014", "U001", "U003")
+    fixes = ("standardise-input",)
     max_ratio = Threshold(MAX_RATIO, "times, of features' scales")
 
     def lacking(self, trace: Trace) -> str | None:
@@ -92,6 +93,7 @@ class UnevenFeatures(Rule):
                     Evidence("half the range of the smallest feature", float(half_range[small])),
                     Evidence("features that vary", float(varies.sum()), f"of {len(units)}"),
                 ),
+                fixes=self.fixes if site.path else (),  # the wrapper needs a module to stand before
             )
 
 

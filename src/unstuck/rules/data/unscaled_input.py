@@ -47,7 +47,8 @@ class UnscaledInput(Rule):
         logits = model(images.float())  # pixels from 0 to 255
 
     ## Fix
-    Subtract the training data's mean from each feature and divide by its standard deviation.
+    Subtract the training data's mean from each feature and divide by its standard deviation. `standardise-input` does
+    so in front of a module.
 
     ## References
     - Efficient BackProp, https://doi.org/10.1007/3-540-49430-8_2
@@ -63,6 +64,7 @@ class UnscaledInput(Rule):
         *("A001", "A002", "A003", "G001", "G002", "I002", "I003", "I004", "L001", "L003", "L012", "L013", "L014"),
         *("U001", "U002", "U003"),
     )
+    fixes = ("standardise-input",)
     max_mean = Threshold(MAX_MEAN, "mean of the input")
     max_std = Threshold(MAX_STD, "standard deviation of the input")
     min_std = Threshold(MIN_STD, "standard deviation of the input")
@@ -111,6 +113,7 @@ class UnscaledInput(Rule):
                     Evidence("largest", high),
                 ),
                 severity=Severity.INFO if normalised else None,
+                fixes=self.fixes if site.path else (),  # the wrapper needs a module to stand before
             )
 
 

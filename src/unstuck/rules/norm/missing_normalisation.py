@@ -46,7 +46,7 @@ class MissingNormalisation(Rule):
 
     ## Fix
     Put BatchNorm or LayerNorm between each weight layer and its function, or add skip connections around blocks of
-    two layers.
+    two layers. `insert-normalisation` does the former in models made of modules.
 
     ## References
     - Batch Normalization, https://arxiv.org/abs/1502.03167
@@ -58,6 +58,7 @@ class MissingNormalisation(Rule):
     stage = Stage.NORMALISATION
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.WEIGHT_LAYERS, Signal.OUTPUT_GRADIENTS)
+    fixes = ("insert-normalisation",)
     explains = ("I003", "I004", "G001", "G002", "G004", "G006", "A001", "L013", "U002", "U003")
     max_change = Threshold(MAX_CHANGE, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
@@ -99,6 +100,7 @@ class MissingNormalisation(Rule):
                 "way back through them"
             ),
             evidence=(Evidence("slope", slope, "decades per layer"), Evidence("layers", float(len(chain.layers)))),
+            fixes=self.fixes if all(layer.path for layer in chain.layers) else (),  # norms stand between modules
         )
 
 

@@ -54,6 +54,7 @@ class StaleRunningStats(Rule):
     ## Fix
     Copy the buffers along with averaged weights, or recalibrate with `torch.optim.swa_utils.update_bn`; pass batches
     from different sources through the network together, or give each source norms of its own.
+    `recalibrate-running-statistics` measures them anew.
 
     ## References
     - Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
@@ -65,6 +66,7 @@ class StaleRunningStats(Rule):
     stage = Stage.NORMALISATION
     severity = Severity.WARNING
     needs = (Signal.STEPS,)
+    fixes = ("recalibrate-running-statistics",)
     max_divergence = Threshold(MAX_DIVERGENCE, "nats")
 
     def lacking(self, trace: Trace) -> str | None:
@@ -112,6 +114,7 @@ class StaleRunningStats(Rule):
                 Evidence("ratio of the variances", ratio),
                 Evidence("batches", float(len(points)), "batches"),
             ),
+            fixes=self.fixes if batches == "evaluated" else (),  # batches of two sources have no statistics in common
         )
 
 
