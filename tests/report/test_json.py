@@ -11,6 +11,7 @@ import pytest
 
 from rules.helpers import TraceBuilder, normal
 from unstuck.findings import Evidence, Place, Severity
+from unstuck.fixes.fix import Proof
 from unstuck.report import NotChecked, Report
 from unstuck.report.json import SCHEMA_VERSION, as_dict
 from unstuck.trace import Kind, Location, Role, Trace, Watching
@@ -130,10 +131,22 @@ def test_fixes_withheld_and_not_checked():
             "before": 5.4321,
             "after": 1.0,
             "snippet": "W1.data *= 0.184\nb1.data *= 0.184",
+            "step": 0,
+            "kept": True,
+            "why": "",
+            "proof": None,
         }
     ]
     assert made["withheld"] == ["x: why"]
     assert made["not_checked"] == [{"code": "A001", "name": "saturated", "needs": "a step"}]
+
+
+def test_a_fix_that_was_put_back_says_why_and_what_its_trial_showed():
+    proof = Proof(200, 0.5, math.inf, gone=False)
+    made = fix(step=7, proof=proof, kept=False, why="the loss became worse")
+    (entry,) = parsed(report(fixes=(made,)))["fixes"]
+    assert (entry["step"], entry["kept"], entry["why"]) == (7, False, "the loss became worse")
+    assert entry["proof"] == {"steps": 200, "loss_before": 0.5, "loss_after": None, "gone": False}
 
 
 class TestSites:

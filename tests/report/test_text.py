@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from rules.helpers import TraceBuilder
 from unstuck.findings import Severity
+from unstuck.fixes.fix import Proof
 from unstuck.report import NotChecked, Report
 from unstuck.report.text import place, source_line
 from unstuck.trace import Location, Trace, Watching
@@ -126,6 +128,34 @@ class TestFixes:
             "      b1.data *= 0.184",
             "",
         ]
+
+    def test_while_it_trained_the_step_and_no_number_where_none_was_measured(self):
+        made = lines(report(fixes=(fix(location=None, step=7, after=None, snippet=""),)))
+        at = made.index("mended while it trained:")
+        assert made[at + 1 : at + 3] == [
+            "  I002 rescale-weights: W1, b1 after step 7: pre-activation std 5.432 → none",
+            "",
+        ]
+        assert "mended before the first step:" not in made
+
+    @pytest.mark.parametrize(("gone", "said"), [(True, "the finding is gone"), (False, "the finding is still made")])
+    def test_what_was_tried_and_put_back_gives_its_reason_instead_of_a_snippet(self, gone, said):
+        proof = Proof(200, 0.51234, math.inf, gone)
+        made = lines(report(fixes=(fix(location=None, proof=proof, kept=False, why="the loss became worse"),)))
+        at = made.index("tried, and put back:")
+        assert made[at + 1 : at + 5] == [
+            "  I002 rescale-weights: W1, b1: pre-activation std 5.432 → 1",
+            f"      loss after 200 steps 0.5123 → inf, {said}",
+            "      the loss became worse",
+            "",
+        ]
+        assert not any(line.startswith("mended") for line in made)
+
+    def test_what_was_kept_stands_before_what_was_put_back(self):
+        made = lines(report(fixes=(fix(kept=False, why="no"), fix(step=3), fix(proof=Proof(9, 2.0, 1.0, gone=True)))))
+        titles = ["mended before the first step:", "mended while it trained:", "tried, and put back:"]
+        assert [line for line in made if line in titles] == titles
+        assert "      loss after 9 steps 2 → 1, the finding is gone" in made
 
     def test_what_was_withheld_and_why(self):
         made = report(withheld=("rescale-weights at train.py:3: the script loaded weights",))

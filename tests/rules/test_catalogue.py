@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import unstuck.rules
+from unstuck.fixes.catalogue import all_remedies
 from unstuck.rules.catalogue import UnknownRuleError, all_rules, check_thresholds, choose, get_rule
 from unstuck.rules.rule import HEADINGS, Rule, Stage
 
 RULES = list(all_rules().values())
 GROUPS = {"loss": "L", "init": "I", "activation": "A", "gradient": "G", "update": "U", "norm": "N", "data": "D"}
 GROUPS |= {"loop": "T", "attention": "S"}
-REMEDIES = {"shrink-output-layer", "rescale-weights", "fold-bias-into-norm"}
 FIRST_TEN = {"L001", "L011", "I001", "I002", "A001", "A002", "G001", "G003", "U001", "N001"}
 
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
@@ -58,7 +58,7 @@ class TestEachRule:
         assert rule.code not in rule.explains
         assert len(set(rule.explains)) == len(rule.explains)
         assert all(re.fullmatch(r"[A-Z]\d{3}", code) for code in rule.explains)
-        assert set(rule.fixes) <= REMEDIES
+        assert set(rule.fixes) <= set(all_remedies())
         assert all(f"`{fix}`" in rule.sections()["Fix"] for fix in rule.fixes)
 
     def test_says_in_its_evidence_when_there_is_nothing_to_set(self, rule):

@@ -353,6 +353,7 @@ class Trace:
         copy.steps = [known for known in copy.steps if wanted(known)]
         copy.objective = {known: value for known, value in copy.objective.items() if wanted(known)}
         copy.loss_calls = [call for call in copy.loss_calls if wanted(call.step)]
+        copy._bytes = defaultdict(int, {known: size for known, size in copy._bytes.items() if wanted(known)})
         for values in (copy._summaries, copy._scalars, copy._vectors):
             for series in values.values():
                 for known in [known for known in series if not wanted(known)]:

@@ -42,7 +42,7 @@ class DeadLayer(Rule):
 
     ## Fix
     Look at the sign and the scale of what enters the function, and at in-place operations before it. Where the layer
-    died in training, lower the learning rate and start again.
+    died in training, lower the learning rate and start again; `revive-dead-units` draws its units afresh.
 
     ## References
     - Dying ReLU and Initialization, https://arxiv.org/abs/1903.06733

@@ -50,7 +50,7 @@ class DeadUnits(Rule):
 
     ## Fix
     Lower the learning rate of the first steps (warm-up), start biases at zero, or use a function with a slope on
-    both sides. Units that are dead already have to be drawn afresh together with their optimizer state.
+    both sides. Units that are dead already have to be drawn afresh (`revive-dead-units`, optimizer state included).
 
     ## References
     - Dying ReLU and Initialization, https://arxiv.org/abs/1903.06733
@@ -156,6 +156,5 @@ def lacks_window(trace: Trace) -> str | None:
     if not windows:
         return f"{MIN_SAMPLED_STEPS} sampled steps with {MIN_ELEMENTS:,} elements of each unit of an activation"
     graph = Graph(trace)
-    if any(is_proof(trace, graph, site, window) for site, window in windows):
-        return None
-    return f"{MIN_DIFFERENT} different inputs of an activation"
+    proven = any(is_proof(trace, graph, site, window) for site, window in windows)
+    return None if proven else f"{MIN_DIFFERENT} different inputs of an activation"

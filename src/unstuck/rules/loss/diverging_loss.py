@@ -52,7 +52,7 @@ class DivergingLoss(Rule):
         schedule = LambdaLR(optimizer, lambda step: step / warmup)  # never stops rising
 
     ## Fix
-    Lower the learning rate, or stop its rise; look for terms of the update with the wrong sign.
+    Lower the learning rate (`scale-learning-rate`), or stop its rise; look for terms of the update with the wrong sign.
 
     ## References
     - Interpreting loss curves, https://developers.google.com/machine-learning/crash-course/overfitting/interpreting-loss-curves

@@ -53,7 +53,8 @@ class LossSpikes(Rule):
         y[2431] = 9999.0  # a missing value's code among standardised targets
 
     ## Fix
-    Look at the batches of these steps. Clip gradients or targets, use a Huber loss, or lower the learning rate.
+    Look at the batches of these steps. Clip gradients (`clip-gradients`) or targets, use a Huber loss, or lower the
+    learning rate.
 
     ## References
     - PaLM, section 5.1, https://arxiv.org/abs/2204.02311

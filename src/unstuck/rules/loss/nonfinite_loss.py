@@ -43,7 +43,7 @@ class NonfiniteLoss(Rule):
 
     ## Fix
     By cause: keep denominators and arguments of `log` and `sqrt` away from zero before the operation, not after it;
-    lower the learning rate where the parameters grew beyond bounds first.
+    lower the learning rate where the parameters grew beyond bounds first, or clip gradients (`clip-gradients`).
 
     ## References
     - Numerical accuracy, https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html

@@ -48,7 +48,8 @@ class OversizedUpdates(Rule):
         torch.optim.Adam(model.parameters(), lr=0.1)  # moves every weight by about 0.1 a step
 
     ## Fix
-    Lower the learning rate by the ratio's distance from the guide of 0.001; with Adam also warm it up.
+    Lower the learning rate by the ratio's distance from the guide of 0.001 (`scale-learning-rate`); with Adam also warm
+    it up.
 
     ## References
     - CS231n, ratio of weights to updates, https://cs231n.github.io/neural-networks-3/#ratio

@@ -53,8 +53,8 @@ class UndersizedUpdates(Rule):
         loss = F.mse_loss(y, x) / x.numel()  # with SGD: divided twice
 
     ## Fix
-    Raise the learning rate by the guide's distance from the ratio, in steps of ten; look for a loss that is divided by
-    more than the number of its terms.
+    Raise the learning rate by the guide's distance from the ratio, in steps of ten (`scale-learning-rate`); look for a
+    loss that is divided by more than the number of its terms.
 
     ## References
     - CS231n, ratio of weights to updates, https://cs231n.github.io/neural-networks-3/#ratio
