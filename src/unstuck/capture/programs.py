@@ -83,9 +83,12 @@ def _globals(file: str) -> dict[str, Any]:
     }
 
 
-def read_script(path: Path) -> Program:
-    """Read a Python file; raises ScriptError."""
-    text, file = _bytes(path), os.path.abspath(path)
+def read_script(path: Path, text_of: Path | None = None) -> Program:
+    """Read a Python file; with `text_of` the program has that file's text and is else what `path` is.
+
+    Raises ScriptError.
+    """
+    text, file = _bytes(path if text_of is None else text_of), os.path.abspath(path)
     return Program(path.name, str(path), os.path.dirname(os.path.realpath(file)), (Source(text, file),), _globals(file))
 
 

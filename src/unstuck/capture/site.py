@@ -22,7 +22,8 @@ TRAINERS = frozenset(
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OUR_USER_CODE = os.path.join(_OURS, "lm") + os.sep
-_RUNNER = os.path.join(_OURS, "capture", "script.py")  # above it there are only our own callers
+_RUNNERS = frozenset(os.path.join(_OURS, *path) for path in (("capture", "script.py"), ("cli", "check.py")))
+"""Above these there are only our own callers."""
 _PURELIB = sysconfig.get_paths()["purelib"] + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
@@ -32,7 +33,7 @@ USER, FRAMEWORK, INTERNAL, OUTERMOST = range(4)
 def _origin_of(code: CodeType) -> int:
     """Tell whose code this is: the user's, a training framework's, or torch's, Python's and ours (or the end)."""
     file = code.co_filename
-    if file == _RUNNER:
+    if file in _RUNNERS:
         return OUTERMOST
     if file.startswith(("<frozen", _TORCH)):
         return INTERNAL

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unstuck.api import Run
-from unstuck.capture.programs import Program, ScriptError, read_module, read_program
+from unstuck.capture.programs import Program, ScriptError, read_module, read_program, read_script
 from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
 from unstuck.config import ConfigError, load
@@ -87,6 +87,9 @@ FailOnOption = Annotated[
     FailOn | None,
     typer.Option("--fail-on", help="End with exit code 1 when a finding is as bad as this or worse [never]."),
 ]
+TextOfOption = Annotated[
+    Path | None, typer.Option("--text-of", hidden=True, help="Run SCRIPT as if it had this file's text (a patch).")
+]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also say what each rule lacked that could not judge.")
 ]
@@ -108,6 +111,7 @@ def run(
     extend_select: ExtendSelectOption = None,
     fail_on: FailOnOption = None,
     verbose: VerboseOption = False,
+    text_of: TextOfOption = None,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS...` would, watch it train, and report why it does not.
 
@@ -123,7 +127,7 @@ def run(
             extend_select=extend_select,
             fail_on=fail_on.value if fail_on else None,
         )
-        program, arguments = _program(script, module, arguments or [])
+        program, arguments = _program(script, module, arguments or [], text_of)
         watched = Run(config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title)
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
@@ -152,7 +156,7 @@ def _watch(
         if save is not None:
             _save(report, save)
         if report.trace.facts.backward_calls or report.causes or output_format is OutputFormat.JSON:
-            _print(report, output_format, verbose)
+            print_report(report, output_format, verbose)
         return _exit_code(report, outcome, watched.config.fail_on)
 
     def before_exit(status: int) -> None:
@@ -179,16 +183,19 @@ def module_arguments_apart(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _program(script: str | None, module: str | None, arguments: list[str]) -> tuple[Program, list[str]]:
+def _program(
+    script: str | None, module: str | None, arguments: list[str], text_of: Path | None
+) -> tuple[Program, list[str]]:
     """Return the program to run and its arguments; with `-m` the first positional argument is already the module's."""
     if module is not None:
         return read_module(module), [*([script] if script is not None else []), *arguments]
     if script is None:
         fail("name a script to run, for example: unstuck run train.py; or a module: unstuck run -m package.train")
-    return read_program(Path(script)), arguments
+    return read_program(Path(script)) if text_of is None else read_script(Path(script), text_of), arguments
 
 
-def _print(report: Report, output_format: OutputFormat, verbose: bool) -> None:
+def print_report(report: Report, output_format: OutputFormat, verbose: bool) -> None:
+    """Print a report to standard output."""
     stream = sys.stderr if sys.stdout is None or sys.stdout.closed else sys.stdout  # a script may have closed it
     if output_format is OutputFormat.JSON:
         typer.echo(report.render("json"), nl=False, file=stream)

@@ -41,6 +41,7 @@ class DropSigmoid(Patcher):
     name = "drop-sigmoid"
     code = "L008"
     summary = "leave one sigmoid between the last layer and the loss"
+    changes_objective = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Take the sigmoid out, or use the loss for probabilities where the file needs them."""

@@ -36,6 +36,7 @@ class DropSoftmax(Patcher):
     name = "drop-softmax"
     code = "L004"
     summary = "hand the logits to the loss, which applies the softmax itself"
+    changes_objective = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Take the softmax out; raises NoPatch where its form is not known or its output is needed."""

@@ -46,6 +46,7 @@ class MatchShapes(Patcher):
     name = "match-shapes"
     code = "L010"
     summary = "give predictions and targets the same shape where the loss compares them"
+    changes_objective = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Squeeze one side; raises NoPatch where the loss's call or the dimension is not clear."""

@@ -36,6 +36,7 @@ class MendOneUnitSoftmax(Patcher):
     name = "mend-one-unit-softmax"
     code = "L006"
     summary = "a sigmoid for one unit, or the softmax over the dimension that has more"
+    changes_objective = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Rename the softmax or its dimension; raises NoPatch where it cannot be told which."""

@@ -38,6 +38,7 @@ class NormaliseLogProbs(Patcher):
     name = "normalise-log-probs"
     code = "L005"
     summary = "give nll_loss log-probabilities, or use cross_entropy, which makes them itself"
+    changes_objective = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Normalise after masks, else make a softmax a log-softmax, else use cross-entropy."""

@@ -49,6 +49,7 @@ class Patcher(ABC):
     name: ClassVar[str]
     code: ClassVar[str]
     summary: ClassVar[str]
+    changes_objective: ClassVar[bool] = False  # whether losses with the patch and without it are of two kinds
 
     @abstractmethod
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:

@@ -38,6 +38,7 @@ class RestoreTrainMode(Patcher):
     name = "restore-train-mode"
     code = "N004"
     summary = "put the network back into train mode after each evaluation"
+    changes_objective = True  # with dropout and batch statistics the training loss is another
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Return the module with train mode restored."""

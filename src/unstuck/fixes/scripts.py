@@ -1,0 +1,181 @@
+"""Repairs a script's source: runs it in processes of its own, with and without each patch.
+
+The script runs under watch for some steps, as `unstuck run --steps N` does; what that finds proposes patches
+(`fixes.patches`); each is tried by a run of the patched text in the script's place, and only those that make their
+finding go and do no harm are kept. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unstuck.findings import Evidence, Finding, Place, Severity
+from unstuck.fixes.fix import Proof
+from unstuck.fixes.patches.catalogue import Refusal, all_patchers, propose
+from unstuck.fixes.patches.patch import Patch
+from unstuck.trace.sites import Location
+
+MAX_ROUNDS = 10  # patches tried, one after the other
+WORSE = 0.05  # of the loss; two runs of one script whose random numbers fall otherwise differ by as much
+
+
+class ScriptFailedError(RuntimeError):
+    """A run that ended without a report; the message holds the last lines it wrote."""
+
+
+@dataclass(frozen=True)
+class ScriptRun:
+    """What a watched run of a script showed; `loss` is its mean objective over the last steps, infinite if it broke."""
+
+    findings: tuple[Finding, ...]
+    loss: float
+    steps: int
+    exit_code: int
+    error: str = ""  # the last line on standard error, of a run that failed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A patch, what proved it or did not, and why it was not kept."""
+
+    patch: Patch
+    proof: Proof
+    kept: bool
+    why: str = ""
+
+
+@dataclass
+class Repaired:
+    """A script's text before and after, its runs, the patches that were tried in order, and what has no patch."""
+
+    file: Path
+    before: str
+    first: ScriptRun
+    after: str
+    last: ScriptRun
+    tried: list[Tried] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[Tried]:
+        """The patches that were proven."""
+        return [tried for tried in self.tried if tried.kept]
+
+
+def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequence[str] = ()) -> ScriptRun:
+    """Run a script under watch for at most `steps` updates; raises ScriptFailedError when it gives no report."""
+    command = [sys.executable, "-m", "unstuck", "run", "--output-format", "json", "--steps", str(steps), *options]
+    done = subprocess.run([*command, str(script), *arguments], capture_output=True, text=True, check=False)
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        last = "\n".join(done.stderr.splitlines()[-5:])
+        raise ScriptFailedError(f"{script} gave no report (exit code {done.returncode}):\n{last}") from None
+    loss = report["loss"]["recent"]
+    findings = tuple(finding for cause in report["causes"] for finding in _findings(cause))
+    error = done.stderr.strip().splitlines()[-1] if done.returncode and done.stderr.strip() else ""
+    return ScriptRun(findings, math.inf if loss is None else loss, report["run"]["steps"], done.returncode, error)
+
+
+def repair_script(
+    script: Path, arguments: Sequence[str], steps: int, said: Callable[[str], None] = lambda _: None
+) -> Repaired:
+    """Find and prove patches for a script, root causes first; `said` is told what is being done.
+
+    Raises ScriptFailedError when the script cannot be run, OSError and UnicodeDecodeError when it cannot be read.
+    """
+    text = script.read_bytes().decode("utf-8")
+    said(f"running {script.name} for {steps} steps")
+    first = run_script(script, arguments, steps)
+    result = Repaired(script, text, first, text, first)
+    seen: set[str] = {text}
+    for _ in range(MAX_ROUNDS):
+        patch = next(_proposals(result, seen), None)
+        if patch is None:
+            break
+        seen.add(patch.after)
+        said(f"trying {patch.name} for {patch.code} at line {patch.line}")
+        tried, run = _prove(result, patch, arguments, steps)
+        result.tried.append(tried)
+        if tried.kept:
+            result.after, result.last = patch.after, run
+    return result
+
+
+def _proposals(result: Repaired, seen: set[str]) -> Iterator[Patch]:
+    """Yield the patches of the text as it now is, by what was last found in it; note what has none."""
+    result.refused = []
+    for proposal in propose(result.after, result.last.findings, result.file):
+        if isinstance(proposal, Refusal):
+            result.refused.append(proposal)
+        elif proposal.after not in seen:
+            yield proposal
+
+
+def _prove(result: Repaired, patch: Patch, arguments: Sequence[str], steps: int) -> tuple[Tried, ScriptRun]:
+    """Run the patched text and compare it with the text before."""
+    before = result.last
+    with tempfile.TemporaryDirectory(prefix="unstuck-") as folder:
+        file = Path(folder) / result.file.name
+        file.write_bytes(patch.after.encode("utf-8"))
+        try:
+            after = run_script(result.file, arguments, steps, ["--text-of", str(file)])
+        except ScriptFailedError as error:
+            after = ScriptRun((), math.inf, 0, 1, str(error).splitlines()[-1])
+    gone = sum(f.code == patch.code for f in after.findings) < sum(f.code == patch.code for f in before.findings)
+    proof = Proof(min(steps, max(before.steps, after.steps)), before.loss, after.loss, gone)
+    why = _objection(before, after, patch, gone=gone)
+    return Tried(patch, proof, not why, why), after
+
+
+def _objection(before: ScriptRun, after: ScriptRun, patch: Patch, *, gone: bool) -> str:
+    """Say why a patch is not to be kept; "" when it is."""
+    if after.exit_code and not before.exit_code:
+        return f"the patched script fails: {after.error}"
+    if not gone:
+        return f"{patch.code} is still found"
+    if not math.isfinite(after.loss):
+        return "the patched training breaks"
+    known = {finding.code for finding in before.findings}
+    if worse := [f.code for f in after.findings if f.severity is Severity.ERROR and f.code not in known]:
+        return f"the patched script shows {', '.join(dict.fromkeys(worse))}"
+    same_objective = not all_patchers()[patch.code].changes_objective
+    if same_objective and math.isfinite(before.loss) and after.loss - before.loss > WORSE * abs(before.loss):
+        return "the loss became worse"
+    return ""
+
+
+def _findings(cause: dict[str, Any]) -> Iterable[Finding]:
+    for data in (cause["root"], *cause["also"], *cause["explains"]):
+        yield finding_from(data)
+
+
+def finding_from(data: dict[str, Any]) -> Finding:
+    """Rebuild a finding from a report's JSON."""
+    return Finding(
+        data["code"],
+        data["name"],
+        Severity[data["severity"].upper()],
+        data["site"],
+        _location(data["location"]),
+        (data["steps"][0], data["steps"][1]),
+        data["measured"],
+        data["threshold"],
+        data["unit"],
+        data["message"],
+        tuple(Evidence(e["name"], math.nan if e["value"] is None else e["value"], e["unit"]) for e in data["evidence"]),
+        tuple(data["fixes"]),
+        related=tuple(Place(place["site"], _location(place["location"])) for place in data["related"]),
+    )
+
+
+def _location(data: dict[str, Any] | None) -> Location | None:
+    return None if data is None else Location(data["file"], data["line"], data["function"])
