@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from unstuck.fixes.rescale_weights import TARGET_STD, rescale
+from unstuck.fixes.targets import TARGET_STD, rescale
 
 
 def normal(*shape, seed=0):

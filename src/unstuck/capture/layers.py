@@ -14,6 +14,7 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, tensors_in
 from unstuck.capture.passing import after_part, after_transparent
 from unstuck.capture.recorder import Recorder
+from unstuck.capture.repairs import hand_over_output
 from unstuck.trace import Kind
 
 SECOND_OPERAND = {"mm": "mat2", "bmm": "mat2", "mv": "vec", "grouped_mm": "mat_b", "_grouped_mm": "mat2"}
@@ -37,9 +38,10 @@ def after_weight_layer(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     bias_leaf, _ = recorder.parameters.leaf_of(bias, recorder.origins)
     if bias_leaf is not None:
         recorder.parameters.use(bias_leaf, site, "bias", 0)
-    recorder.watch_output(site, out)
     dims = functions.CONVOLUTIONS.get(call.op)
     unit_dim = -1 if dims is None else -dims - 1
+    hand_over_output(recorder, site, out, unit_dim, call, includes_bias=bias is not None)
+    recorder.watch_output(site, out)
     recorder.origins.set(out, Origin((site.index,), unit_dim=unit_dim, replay=recorder.replay(call)))
     return True
 
@@ -106,6 +108,7 @@ def after_einsum(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     site.fan_in = math.prod(summed)
     recorder.connect(site, *(operand for n, operand in enumerate(operands) if n != k))
     recorder.parameters.use(leaf, site, "weight", kept[-1] if kept and leaf is operands[k] else 0)
+    hand_over_output(recorder, site, out, -1, call, includes_bias=False)
     recorder.watch_output(site, out)
     recorder.origins.set(out, Origin((site.index,), replay=recorder.replay(call)))
     return True

@@ -134,9 +134,13 @@ class TrainingLoop(ABC):
     def _look_into(self, objective: Tensor, step: int) -> None:
         """Find out what made the loss of an unwatched step NaN or infinite; the next step is watched for that."""
         if self._aftermath.look(objective, step):
-            self.schedule.want(step + 1)
-            self._idle_until = min(self._idle_until, step + 1)
-            self._quiet = False
+            self.watch_step(step + 1)
+
+    def watch_step(self, step: int) -> None:
+        """Have a step watched that has not begun yet."""
+        self.schedule.want(step)
+        self._idle_until = min(self._idle_until, step)
+        self._quiet = False
 
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""
@@ -166,6 +170,7 @@ class TrainingLoop(ABC):
         """Close a step whose update was made without an optimizer."""
         if self._snapshot_of == self._step:
             self._recorder.parameters.measure_updates(self._step)
+            self._recorder.repair_after_update(self, self._step)
         self._recorder.parameters.forget_snapshots()
         self._step += 1
         self._backwards = 0
@@ -238,6 +243,7 @@ class TrainingLoop(ABC):
             return
         if self._sampled:
             self._recorder.parameters.measure_updates(self._step)
+            self._recorder.repair_after_update(self, self._step)
         self._end_step()
         if stepping is not None:
             self._stepped.add(stepping)

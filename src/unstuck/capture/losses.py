@@ -35,7 +35,9 @@ def before_loss(recorder: Recorder, call: TorchCall) -> TorchCall | None:
     terms = functions.terms(call.op, call.args, call.kwargs)
     baseline = functions.baseline(call.op, call.func, call.args, call.kwargs)
     baseline = None if baseline is None else baseline / terms
-    changed = recorder.intervention.before_loss(recorder.trace, handed, loss, baseline)
+    target = call.arg(1, "target")
+    known = target.detach() if isinstance(target, Tensor) else None
+    changed = recorder.intervention.before_loss(recorder.trace, handed, loss, baseline, known)
     return None if changed is None else call.with_input(changed)
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
-from unstuck.capture.graph import Origin, tensors_in
+from unstuck.capture.graph import Origin, Replay, tensors_in
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.schedule import FIRST_STEPS
 from unstuck.trace import Kind
 
+SCALINGS = frozenset({"mul", "multiply", "__mul__", "__rmul__", "div", "true_divide", "__truediv__"})
 FLIPS = frozenset({"t", "T", "mT", "H", "mH", "transpose", "permute", "swapaxes", "swapdims"})
 
 
@@ -119,10 +120,18 @@ def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
         recorder.connect(site, call.args)
         recorder.watch_output(site, out)
         sites = (*sites, site.index)
+    replay = _scaled(recorder, call)
     for tensor in tensors_in((out,)):
         if tensor.is_floating_point() or tensor.is_complex():  # indices and masks carry no gradient
-            recorder.origins.set(tensor, Origin(sites, direct=False))
+            recorder.origins.set(tensor, Origin(sites, direct=False, replay=replay))
     return True
+
+
+def _scaled(recorder: Recorder, call: TorchCall) -> Replay | None:
+    """Return how to make what is a tensor times a number again, while that may be needed."""
+    number = len(call.args) == 2 and not call.kwargs and isinstance(call.args[1], int | float)
+    origin = recorder.origins.of(call.args[0]) if number and call.op in SCALINGS else None
+    return None if origin is None or origin.replay is None else recorder.replay(call, 0, origin.replay)
 
 
 def _breaks(call: TorchCall, out: Tensor) -> bool:

@@ -330,10 +330,21 @@ class Recorder:
         wanted = self.intervention is not None and self.step == 0 and self.replayed is None
         return wanted and not several_processes()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a repairer waits for the output of some layer."""
+        repairer = self.intervention
+        return repairer is not None and repairer.armed and self.replayed is None and not several_processes()
+
     def repair_after_pass(self, network: object) -> None:
         """Let the repairer do what needs a whole pass to be known."""
         if self.intervention is not None:
             self.intervention.after_first_pass(network)
+
+    def repair_after_update(self, network: object, step: int) -> None:
+        """Let the repairer act between two steps."""
+        if self.intervention is not None and not several_processes():
+            self.intervention.after_update(network, step)
 
     def replay(self, call: TorchCall, position: int | None = None, parent: Replay | None = None) -> Replay | None:
         """Keep a call (after those of `parent`, whose result is its argument `position`) when repairs are on."""

@@ -1,10 +1,11 @@
-"""Hands a weight layer over to a repairer just before its output is consumed at step 0."""
+"""Hands a weight layer over to a repairer: before its output is consumed at step 0, or when it has made it."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from unstuck.capture.intervention import Handover
+from unstuck.capture.call import TorchCall
+from unstuck.capture.intervention import Handover, LayerOutput
 from unstuck.capture.recorder import Recorder
 from unstuck.trace import Kind, Site
 
@@ -12,19 +13,38 @@ from unstuck.trace import Kind, Site
 def handover(recorder: Recorder, consumer: Site, value: Tensor) -> Handover | None:
     """Describe the weight layer that made `value`, when a repair may change it and make `value` again."""
     origin = recorder.origins.of(value)
-    if not recorder.repairing or origin is None or origin.replay is None or not origin.direct or not origin.sites:
+    if not recorder.repairing or origin is None or origin.replay is None or not origin.sites:
         return None
     layer = _layer_behind(recorder, recorder.trace.sites[origin.sites[0]])
-    if layer is None:
+    held = None if layer is None else _parameters(recorder, layer)
+    if layer is None or held is None:
         return None
-    parameters = recorder.parameters
-    live = [(recorder.trace.sites[i].slot, parameters.live(i)) for i in layer.parameters]
+    weight, biases = held
+    return Handover(layer, consumer, value, weight, biases, _sole_use(recorder, weight, biases), origin.replay)
+
+
+def hand_over_output(
+    recorder: Recorder, layer: Site, value: Tensor, unit_dim: int, call: TorchCall, *, includes_bias: bool
+) -> None:
+    """Show what a layer has made to a repairer that waits for it."""
+    repairer = recorder.intervention
+    held = _parameters(recorder, layer) if repairer is not None and recorder.awaited else None
+    if repairer is not None and held is not None:
+        sole, chain = _sole_use(recorder, *held), recorder.replay(call)
+        repairer.after_layer(LayerOutput(layer, recorder.step, value, *held, includes_bias, unit_dim, sole, chain))
+
+
+def _sole_use(recorder: Recorder, weight: Tensor, biases: tuple[Tensor, ...]) -> bool:
+    uses = recorder.parameters.uses
+    return all(uses(parameter) == 1 for parameter in (weight, *biases)) and not recorder.modules.is_shared(weight)
+
+
+def _parameters(recorder: Recorder, layer: Site) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """Return the live weight and biases of a layer that has one weight."""
+    live = [(recorder.trace.sites[i].slot, recorder.parameters.live(i)) for i in layer.parameters]
     weights = [p for slot, p in live if slot == "weight" and p is not None]
-    if len(weights) != 1:
-        return None
     biases = tuple(p for slot, p in live if slot == "bias" and p is not None)
-    sole = all(parameters.uses(p) == 1 for p in (*weights, *biases)) and not recorder.modules.is_shared(weights[0])
-    return Handover(layer, consumer, value, weights[0], biases, sole, origin.replay)
+    return (weights[0], biases) if len(weights) == 1 else None
 
 
 def _layer_behind(recorder: Recorder, site: Site) -> Site | None:

@@ -8,7 +8,7 @@ steps with the same batches and the same random numbers as the trial before it, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unstuck.capture.session import Session
@@ -17,6 +17,7 @@ from unstuck.fixes.catalogue import all_remedies
 from unstuck.fixes.fix import Applicability, Fix, Proof
 from unstuck.fixes.forward import ForwardRepairer
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
+from unstuck.fixes.targets import Target
 from unstuck.fixes.task import Task, Training
 from unstuck.rules.causes import group
 from unstuck.trace import Trace
@@ -24,6 +25,7 @@ from unstuck.trace import Trace
 MAX_ROUNDS = 10
 NOISE = 2.0  # standard errors of the difference between two trials; below it neither is worse
 TOLERANCE = 0.01  # of the loss; as much may always be rounding, where trials repeat themselves exactly
+LEARNED = 0.2  # of the lower starting loss; how fast a single batch is memorised below that says nothing of training
 
 Judge = Callable[[Trace], Sequence[Finding]]
 """Says what is wrong by a trace."""
@@ -123,8 +125,13 @@ def patient_of(task: Task, session: Session) -> Patient:
             raise Withheld(repairer.withheld[0])
         return list(repairer.applied)
 
+    def rescale(aims: Mapping[int, Target]) -> list[Fix]:
+        repairer = ForwardRepairer(["rescale-weights"], aims)
+        task.first_pass(repairer)
+        return list(repairer.applied)
+
     return Patient(
-        session, [task.model], task.optimizers, task.batches, task.forward, repeat, pretrained=task.pretrained
+        session, [task.model], task.optimizers, task.batches, task.forward, repeat, rescale, pretrained=task.pretrained
     )
 
 
@@ -136,12 +143,16 @@ def same_fault(finding: Finding, other: Finding) -> bool:
 def is_worse(before: Training, after: Training) -> bool:
     """Tell whether the second of two trials ended worse by more than the noise between them.
 
-    The noise is the standard error of the paired differences over the last tenth of the steps (same batches).
+    The noise is the standard error of the paired differences over the last tenth of the steps (same batches). Of two
+    trials that both have memorised their only batch neither is worse.
     """
     if not math.isfinite(before.loss):
         return False
     if not math.isfinite(after.loss):
         return True
+    learned = LEARNED * min(before.losses[0], after.losses[0])
+    if after.one_batch and max(before.loss, after.loss) < learned:
+        return False
     count = max(1, len(before.losses) // 10)
     pairs = zip(before.losses[-count:], after.losses[-count:], strict=False)
     differences = [later - earlier for earlier, later in pairs]

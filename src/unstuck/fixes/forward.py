@@ -7,17 +7,17 @@ input, so that autograd's graph holds the new values. Layers further on are then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from unstuck.capture.functions import Activation
-from unstuck.capture.intervention import Handover
+from unstuck.capture.intervention import Handover, LayerOutput
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import LiveNetwork
-from unstuck.fixes.rescale_weights import TARGET_STD, rescale
-from unstuck.fixes.shrink_output_layer import shrink
+from unstuck.fixes.shrink_output_layer import log_prior, shrink
+from unstuck.fixes.targets import TARGET_STD, Target, rescale
 from unstuck.rules.activation.saturated import MAX_SATURATED
 from unstuck.rules.loss.overconfident_start import is_overconfident
 from unstuck.rules.scale import is_unscaled
@@ -28,16 +28,40 @@ from unstuck.trace import Trace
 class ForwardRepairer:
     """Applies the remedies named at step 0; `applied` says what it did, `withheld` what it refused and why.
 
+    Layers that have a target in `targets`, by their site, are brought there in the pass that comes next.
+
     Networks that loaded weights are left alone, and so are layers whose parameters another place uses as well. Of
     remedies that are not among `names`, `available` tells where they would have acted.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], targets: Mapping[int, Target] | None = None) -> None:
         self.names = frozenset(names)
+        self._targets = dict(targets or {})
         self.applied: list[Fix] = []
         self.withheld: list[str] = []
         self.available: list[str] = []
         self._changed: list[tuple[Tensor, str]] = []
+
+    @property
+    def armed(self) -> bool:
+        """Whether layers wait for being brought to their target."""
+        return bool(self._targets)
+
+    def after_layer(self, output: LayerOutput) -> None:
+        """Bring a layer to its target, if it has one; see `fixes.rescale_weights`."""
+        target = self._targets.pop(output.layer.index, None)
+        if target is None or target.layer.label != output.layer.label:
+            return
+        try:
+            fix = target.mend(output)
+        except ValueError as reason:
+            self.withheld.append(f"{target.code} at {target.layer.location or target.layer.label}: {reason}")
+        else:
+            self._rescaled(output, fix)
+
+    def _rescaled(self, output: LayerOutput, fix: Fix | None) -> None:  # noqa: ARG002  (a script's repairer needs it)
+        if fix is not None:
+            self.applied.append(fix)
 
     def before_activation(self, trace: Trace, handover: Handover, function: Activation) -> Tensor | None:
         """Rescale a layer that is unscaled or saturates a bounded function; see `fixes.rescale_weights`."""
@@ -82,7 +106,12 @@ class ForwardRepairer:
         """Nothing: all is done within the first pass."""
 
     def before_loss(
-        self, trace: Trace, handover: Handover, loss: Callable[[Tensor], Tensor], baseline: float | None
+        self,
+        trace: Trace,
+        handover: Handover,
+        loss: Callable[[Tensor], Tensor],
+        baseline: float | None,
+        target: Tensor | None,
     ) -> Tensor | None:
         """Shrink an overconfident output layer; see `fixes.shrink_output_layer`."""
         if baseline is None:
@@ -91,6 +120,10 @@ class ForwardRepairer:
         if not is_overconfident(before, baseline) or self._refuses(trace, handover, "shrink-output-layer"):
             return None
         factor = shrink(handover.weight, handover.biases, _logit_std(handover))
+        op, bias = handover.consumer.op, handover.biases[0] if handover.biases else None
+        prior = log_prior(target, bias.numel(), op) if target is not None and bias is not None else None
+        if bias is not None and prior is not None:
+            bias.data.copy_(prior.reshape(bias.shape))
         value = _again(handover)
         names = _names(trace, handover)
         self._changed.append((handover.weight, ", ".join(names)))
@@ -106,7 +139,7 @@ class ForwardRepairer:
                 "nat",
                 before,
                 float(loss(value.detach()).double().mean()),
-                "\n".join([*lines, *(f"{name}.data.zero_()" for name in names[1:])]),
+                "\n".join([*lines, *_bias_lines(names[1:], prior, handover.biases)]),
             )
         )
         return value
@@ -125,6 +158,15 @@ class ForwardRepairer:
         if reason:
             self.withheld.append(f"{name} at {handover.layer.location or handover.layer.label}: {reason}")
         return reason is not None
+
+
+def _bias_lines(names: Sequence[str], prior: Tensor | None, biases: Sequence[Tensor]) -> list[str]:
+    """Return how to set the biases by hand: to zero, the first to the prior where there is one."""
+    lines = [f"{name}.data.zero_()" for name in names]
+    if prior is not None and names:
+        numbers = [round(number, 4) for number in prior.tolist()]
+        lines[0] = f"{names[0]}.data.copy_(torch.tensor({numbers}).reshape({tuple(biases[0].shape)}))"
+    return lines
 
 
 def _again(handover: Handover) -> Tensor:

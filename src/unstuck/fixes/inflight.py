@@ -8,17 +8,20 @@ parameters the training began with, of which a copy is kept during the first ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch.optim.optimizer import Optimizer
 
+from unstuck.capture.intervention import LayerOutput
 from unstuck.findings import Finding, Severity
 from unstuck.fixes.catalogue import all_remedies
-from unstuck.fixes.fix import Applicability
+from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.fold_bias import fold_redundant
 from unstuck.fixes.forward import ForwardRepairer
 from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
 from unstuck.fixes.state import Snapshot
+from unstuck.fixes.targets import Target
 from unstuck.rules.causes import group
 from unstuck.trace import Trace
 
@@ -45,6 +48,8 @@ class InflightRepairer(ForwardRepairer):
         self._start: Snapshot | None = None
         self._next_check = 0
         self._tried: set[tuple[str, str]] = set()
+        self._rewound = False  # in the check under way
+        self._rescaled_since = False  # the check before
 
     def after_first_pass(self, network: LiveNetwork) -> None:
         """Fold redundant biases, now that all that takes a layer's output is known; keep a copy of the start."""
@@ -60,21 +65,33 @@ class InflightRepairer(ForwardRepairer):
         """Judge the run so far, when a check is due, and mend the first root cause that can be."""
         if step > REWIND_STEPS:
             self._start = None
+        if self._rescaled_since:
+            self.judged_from, self._rescaled_since = step, False
         if step < self._next_check:
             return
         self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
         trace = network.trace.snapshot()
         findings = self._judge(trace.since(self.judged_from) if self.judged_from else trace)
+        self._rewound, mended = False, False
         for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
-            done = [self._treat(network, step, finding) for finding in (cause.root, *cause.also)]
-            if any(done):
-                self.judged_from = step + 1
-                return
+            done = [self._treat(network, step, finding, at_start=mended) for finding in (cause.root, *cause.also)]
+            mended = mended or any(done)
+            if mended and not self._rewound:
+                break  # what else is found may follow from that; faults of the start are mended together
+        if mended:
+            self.judged_from = step + 1
+        if self._rewound:
+            self._start = Snapshot(network.models, tensors=network.parameters)
 
-    def _treat(self, network: LiveNetwork, step: int, finding: Finding) -> bool:
-        """Apply the first remedy of a finding that can be applied now; tell whether one was."""
+    def _treat(self, network: LiveNetwork, step: int, finding: Finding, *, at_start: bool) -> bool:
+        """Apply the first remedy of a finding that can be applied now; tell whether one was.
+
+        With `at_start` only those of the initialisation are.
+        """
         for name in finding.fixes:
             remedy = all_remedies()[name]()
+            if at_start and not remedy.initialises:
+                continue
             key = name, f"step {step}" if remedy.repeats else finding.site
             if key in self._tried or not remedy.in_flight:
                 continue
@@ -89,19 +106,40 @@ class InflightRepairer(ForwardRepairer):
 
     def _apply(self, remedy: Remedy, network: LiveNetwork, step: int, finding: Finding) -> None:
         if remedy.name not in self.names:
-            self.available.append(f"{remedy.name} at {finding.location or finding.site}")
+            text = f"{remedy.name} at {finding.location or finding.site}"
+            self.available.extend([text] if text not in self.available else [])
             return
         if remedy.initialises and network.trace.facts.weights_loaded:
             raise Withheld("the network has loaded weights")
         optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
         rewind = self._rewinding(optimizers)
-        patient = Patient(network, network.models, optimizers, rewind=rewind, step=step + 1, pretrained=pretrained)
+
+        def rescale(aims: Mapping[int, Target]) -> list[Fix]:
+            self._targets.update(aims)
+            network.watch_step(step + 1)
+            return []
+
+        patient = Patient(
+            network, network.models, optimizers, rescale=rescale, rewind=rewind, step=step + 1, pretrained=pretrained
+        )
         self.applied.extend(remedy.apply(patient, finding))
+
+    def _rescaled(self, output: LayerOutput, fix: Fix | None) -> None:
+        """The start that a later remedy may go back to has the layer as it was rescaled."""
+        if fix is None:
+            return
+        self.applied.append(replace(fix, step=output.step))
+        self._rescaled_since = True
+        if self._start is not None:
+            self._start.renew((output.weight, *output.biases))
 
     def _rewinding(self, optimizers: Sequence[Optimizer]) -> Callable[[], None]:
         def rewind() -> None:
             if self._start is None:
                 raise Withheld(f"what was learned is spoilt, and the start is not kept beyond {REWIND_STEPS} steps")
+            if self._rewound:
+                return
+            self._rewound = True
             self._start.restore_values()
             for optimizer in optimizers:
                 optimizer.state.clear()

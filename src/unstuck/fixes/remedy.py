@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -43,6 +43,9 @@ class LiveNetwork(Protocol):
     def parameter(self, site: int) -> Tensor | None:
         """Return the parameter of a parameter site."""
 
+    def watch_step(self, step: int) -> None:
+        """Have a step watched that has not begun yet."""
+
     def running_mean(self, site: int) -> Tensor | None:
         """Return the running mean of a batch normalisation site."""
 
@@ -52,6 +55,12 @@ class LiveNetwork(Protocol):
     def unit_dim(self, site: int) -> int:
         """Return the dimension of a parameter, by its site, whose entries are the layer's units."""
 
+    def forget_parameter(self, parameter: Tensor) -> None:
+        """Watch a parameter no more: the network has lost it."""
+
+    def while_watched(self, install: Callable[[], Callable[[], None]]) -> None:
+        """Install something; what that returns undoes it when the watching ends."""
+
 
 @dataclass(frozen=True)
 class Patient:
@@ -60,6 +69,7 @@ class Patient:
     `models` are the outermost modules (none in a script of raw tensors) and `optimizers` those that are stepping. With
     `batches` (inputs, targets) and `forward`, which makes the model's output of inputs, a remedy may look at data; both
     are missing in flight, while a script trains. `repeat` makes one first pass in which the remedies named act;
+    `rescale` one in which layers are brought to their `targets.Target`, by site (in flight the script's next pass);
     `rewind` puts a script's training back to where it began and raises Withheld when that is not kept any more.
     """
 
@@ -69,6 +79,7 @@ class Patient:
     batches: Sequence[tuple[Any, Any]] = ()
     forward: Callable[[Any], Any] | None = None
     repeat: Callable[[Sequence[str]], list[Fix]] | None = None
+    rescale: Callable[[Mapping[int, Any]], list[Fix]] | None = None
     rewind: Callable[[], None] = lambda: None
     step: int = 0
     pretrained: bool = False
@@ -83,6 +94,19 @@ class Patient:
     def in_flight(self) -> bool:
         """Whether a script is training just now."""
         return self.forward is None
+
+    def while_watched(self, install: Callable[[], Callable[[], None]]) -> None:
+        """Install something for as long as the script is watched; what `install` returns undoes it."""
+        self.network.while_watched(install)
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples in a batch: the size of the first dimension of the data; 1 when none was seen."""
+        if self.batches:
+            tensors = [x for x in _leaves(self.batches[0][0]) if x.dim()]
+            return len(tensors[0]) if tensors else 1
+        seen = [n for site in self.trace.sites for _, n in self.trace.scalars(site, "data_samples")]
+        return int(sorted(seen)[len(seen) // 2]) if seen else 1
 
     def layer(self, finding: Finding) -> Layer:
         """Return the layer a finding points at; raises Withheld when it has no parameters of its own to change."""
@@ -121,6 +145,15 @@ class Patient:
             for value in optimizer.state.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value.masked_fill_(torch.ones_like(value, dtype=torch.bool) if mask is None else mask, 0)
+
+
+def _leaves(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | tuple | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
 
 
 @dataclass(frozen=True)

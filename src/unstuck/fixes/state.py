@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ from torch.optim.optimizer import Optimizer
 
 PLAIN = (int, float, bool, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
 """Attributes of modules that are put back as well: a counter of calls, say."""
+
+CONTAINERS = (list, dict, set, deque)
+"""So are the entries of these, but not what the entries hold in turn."""
+
+TORCHS_OWN = ("_parameters", "_buffers", "_modules")
 
 
 class Generators:
@@ -36,9 +42,9 @@ class Snapshot:
     """The state of modules, of the optimizers of their parameters, and of the random number generators.
 
     Of modules: which submodules, parameters and buffers they hold under which name, those tensors' values, gradients
-    and `requires_grad`, the mode, and plain attributes. `restore` puts all of it back in place, so that references to
-    the tensors (an optimizer's, a closure's) stay valid; it may be called again. Values are copied, on their device;
-    `tensors` are further ones to keep.
+    and `requires_grad`, the mode, plain attributes and the entries of containers. `restore` puts all of it back in
+    place, so that references to the tensors (an optimizer's, a closure's) stay valid; it may be called again. Values
+    are copied, on their device; `tensors` are further ones to keep.
     Raises ValueError for parameters that are still lazy.
     """
 
@@ -65,6 +71,13 @@ class Snapshot:
                 optimizer.restore()
         self._generators.restore()
 
+    def renew(self, tensors: Sequence[Tensor]) -> None:
+        """Keep what some of the tensors hold now instead of what they held."""
+        wanted = {id(tensor) for tensor in tensors}
+        for kept in self._tensors:
+            if id(kept.tensor) in wanted:
+                kept.renew()
+
     def restore_values(self) -> None:
         """Put the values of parameters and buffers back alone, while a script trains."""
         with torch.no_grad():
@@ -74,36 +87,45 @@ class Snapshot:
 
 class _Module:
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._parameters, self._buffers, self._children = (
-            dict(held) for held in (module._parameters, module._buffers, module._modules)
-        )
-        self._plain = {name: value for name, value in vars(module).items() if isinstance(value, PLAIN)}
-        self._tensors = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+        self._module, own = module, vars(module)
+        self._parameters, self._buffers, self._children = (dict(getattr(module, name)) for name in TORCHS_OWN)
+        self._attributes = {name: own[name] for name in _kept_names(own)}
+        self._entries = [(held, held.copy()) for held in self._attributes.values() if type(held) in CONTAINERS]
 
     def tensors(self) -> list[Tensor]:
-        held: list[Any] = [*self._parameters.values(), *self._buffers.values(), *self._tensors.values()]
+        held: list[Any] = [*self._parameters.values(), *self._buffers.values(), *self._attributes.values()]
         return [tensor for tensor in held if isinstance(tensor, Tensor)]
 
     def restore(self) -> None:
         own = vars(self._module)
-        kept_of = {"_parameters": self._parameters, "_buffers": self._buffers, "_modules": self._children}
-        for held, kept in kept_of.items():
-            if [(name, id(value)) for name, value in own[held].items()] != [(n, id(v)) for n, v in kept.items()]:
-                own[held].clear()
-                own[held].update(kept)
-        for name in [name for name, value in own.items() if isinstance(value, (*PLAIN, Tensor))]:
-            if name not in self._plain and name not in self._tensors:
+        for name, kept in zip(TORCHS_OWN, (self._parameters, self._buffers, self._children), strict=True):
+            held = getattr(self._module, name)
+            if [(key, id(value)) for key, value in held.items()] != [(k, id(v)) for k, v in kept.items()]:
+                held.clear()
+                held.update(kept)
+        for name in _kept_names(own):
+            if name not in self._attributes:
                 del own[name]
-        own.update(self._plain)
-        own.update(self._tensors)
+        own.update(self._attributes)
+        for container, entries in self._entries:
+            container.clear()
+            (container.extend if isinstance(container, list | deque) else container.update)(entries)
+
+
+def _kept_names(attributes: dict[str, Any]) -> list[str]:
+    """Return the names of those attributes of a module that can be put back."""
+    return [
+        name
+        for name, value in attributes.items()
+        if name not in TORCHS_OWN and (isinstance(value, (*PLAIN, Tensor)) or type(value) in CONTAINERS)
+    ]
 
 
 class _Tensor:
     def __init__(self, tensor: Tensor) -> None:
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ValueError("the model has lazy parameters without a shape yet; run it once on a batch first")
-        self._tensor = tensor
+        self.tensor = tensor
         self._value = tensor.detach().clone()
         self._requires_grad = tensor.requires_grad
         self._gradient = tensor.grad if tensor.is_leaf else None
@@ -111,16 +133,22 @@ class _Tensor:
 
     @property
     def is_parameter(self) -> bool:
-        return isinstance(self._tensor, nn.Parameter)
+        return isinstance(self.tensor, nn.Parameter)
+
+    def renew(self) -> None:
+        self._value = self.tensor.detach().clone()
 
     def restore_value(self) -> None:
-        tensor = self._tensor
-        if not _same(tensor.detach(), self._value):
-            tensor.data = self._value.clone() if tensor.shape != self._value.shape else tensor.data
+        tensor = self.tensor
+        if _same(tensor.detach(), self._value):
+            return
+        if (tensor.shape, tensor.dtype, tensor.device) == (self._value.shape, self._value.dtype, self._value.device):
             tensor.data.copy_(self._value)
+        else:
+            tensor.data = self._value.clone()
 
     def restore_gradient(self) -> None:
-        tensor = self._tensor
+        tensor = self.tensor
         if tensor.is_leaf:
             tensor.requires_grad_(self._requires_grad)
             if self._gradient is not None and self._gradient_value is not None:
@@ -129,24 +157,29 @@ class _Tensor:
 
 
 def _same(tensor: Tensor, value: Tensor) -> bool:
-    """Tell whether two tensors hold the same numbers; NaN is never the same, so that it is written again."""
-    return tensor.shape == value.shape and torch.equal(tensor, value)
+    """Tell whether two tensors hold the same bits: 0 is not -0, and a NaN is itself."""
+    if (tensor.shape, tensor.dtype, tensor.device) != (value.shape, value.dtype, value.device):
+        return False
+    return torch.equal(*(held.contiguous().reshape(-1).view(torch.uint8) for held in (tensor, value)))
 
 
 class _Optimizer:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        self._groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
+        self._groups = [(group, {**group, "params": list(group["params"])}) for group in optimizer.param_groups]
+        rates = [value for group, _ in self._groups for value in group.values() if isinstance(value, Tensor)]
+        self._rates = [(rate, rate.detach().clone()) for rate in rates]  # a scheduler changes these in place
         self._state = {key: _copied(value) for key, value in optimizer.state.items()}
         hooks: list[Any] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
         self._hooks = [(held, dict(held)) for held in hooks]
 
     def restore(self) -> None:
-        groups = self._optimizer.param_groups
-        del groups[len(self._groups) :]
-        for group, kept in zip(groups, self._groups, strict=True):
+        self._optimizer.param_groups[:] = [group for group, _ in self._groups]
+        for group, kept in self._groups:
             group.clear()
             group.update({**kept, "params": list(kept["params"])})
+        for rate, value in self._rates:
+            rate.copy_(value)
         for held, kept_hooks in self._hooks:
             held.clear()
             held.update(kept_hooks)

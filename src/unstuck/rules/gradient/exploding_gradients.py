@@ -53,7 +53,7 @@ class ExplodingGradients(Rule):
 
     ## Fix
     Initialise with the gain of the function, add skip connections (batch normalisation without them makes gradients
-    grow by a factor of 1.2 per layer), or clip gradients.
+    grow by a factor of 1.2 per layer), or clip gradients. `rescale-weights` evens the scales of the layers.
 
     ## References
     - On the difficulty of training recurrent neural networks, https://proceedings.mlr.press/v28/pascanu13.html
@@ -66,6 +66,7 @@ class ExplodingGradients(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.WEIGHT_LAYERS, Signal.OUTPUT_GRADIENTS)
     explains = ("G005", "G007", "L011", "L012", "L013", "L014", "U001", "U003")
+    fixes = ("rescale-weights",)
     max_growth = Threshold(MAX_GROWTH, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
 
@@ -75,11 +76,11 @@ class ExplodingGradients(Rule):
         for chain in chains(trace):
             for last_step in (None, LAST_FIRST_STEP):
                 points = [point for site in chain for point in [_point(trace, site, last_step)] if point]
-                if points and points[0][0].index not in reported and (finding := self._judge(points)):
+                if points and points[0][0].index not in reported and (finding := self._judge(trace, points)):
                     reported.add(points[0][0].index)
                     yield finding
 
-    def _judge(self, points: list[Point]) -> Finding | None:
+    def _judge(self, trace: Trace, points: list[Point]) -> Finding | None:
         if len(points) < MIN_SITES or any(norm == 0.0 for _, norm, _ in points):
             return None
         logs = np.array([math.log10(norm) for _, norm, _ in points])
@@ -87,9 +88,14 @@ class ExplodingGradients(Rule):
         growth = 10.0 ** min(slope * (len(points) - 1), 300.0)
         steady = float(np.median(-np.diff(logs))) > STEADY_SHARE * self.max_slope
         explodes = slope > self.max_slope and growth > self.max_growth and steady
-        return self._report(points, logs, slope, growth) if explodes else None
+        if not explodes:
+            return None
+        normed = any(s.kind is Kind.NORM for site, _, _ in points for s in trace.consumers(site, direct=False))
+        return self._report(points, logs, slope, growth, () if normed else self.fixes)  # a norm undoes any scale
 
-    def _report(self, points: list[Point], logs: np.ndarray, slope: float, growth: float) -> Finding:
+    def _report(
+        self, points: list[Point], logs: np.ndarray, slope: float, growth: float, fixes: tuple[str, ...]
+    ) -> Finding:
         (first, first_norm, steps), (last, last_norm, _) = points[0], points[-1]
         return self.finding(
             _culprit([site for site, _, _ in points], logs),
@@ -107,6 +113,7 @@ class ExplodingGradients(Rule):
                 Evidence("norm of the gradient at the first", first_norm),
                 Evidence("norm of the gradient at the last", last_norm),
             ),
+            fixes=fixes,
         )
 
 

@@ -48,7 +48,7 @@ class VanishingGradients(Rule):
 
     ## Fix
     Initialise with the gain of the function, put a normalisation layer before it, add skip connections, or use a
-    function whose slope is near one.
+    function whose slope is near one. `rescale-weights` scales the initial weights by what the layers give.
 
     ## References
     - Learning long-term dependencies with gradient descent is difficult, https://doi.org/10.1109/72.279181
@@ -62,6 +62,7 @@ class VanishingGradients(Rule):
     severity = Severity.WARNING
     needs = (Signal.STEPS, Signal.ACTIVATIONS, Signal.OUTPUT_GRADIENTS)
     explains = ("G004", "G006", "L013", "U002", "U003")
+    fixes = ("rescale-weights",)
     max_shrinkage = Threshold(MAX_SHRINKAGE, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
 

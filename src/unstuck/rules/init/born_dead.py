@@ -44,6 +44,7 @@ class BornDead(Rule):
 
     ## Fix
     Start biases at zero, draw thresholds within the range of the data, and check the sign of shifts.
+    `zero-dead-biases` sets the biases of dead units by what they are given.
 
     ## References
     - Dying ReLU and Initialization, https://arxiv.org/abs/1903.06733
@@ -56,6 +57,7 @@ class BornDead(Rule):
     severity = Severity.WARNING
     needs = (Signal.START, Signal.ACTIVATIONS)
     explains = ("A002", "A007", "G001", "G004", "L013", "U003")
+    fixes = ("zero-dead-biases",)
     max_dead = Threshold(MAX_DEAD, "% of a site's units")
     min_dead_units = Threshold(float(MIN_DEAD_UNITS), "units")
 

@@ -39,7 +39,7 @@ class ExplodingActivations(Rule):
 
     ## Fix
     Draw the weights with standard deviation gain / √fan_in, divide sums by the number of their terms, or put a
-    normalisation layer into each block.
+    normalisation layer into each block. `rescale-weights` scales each layer by what it gives on a batch.
 
     ## References
     - Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852
@@ -52,6 +52,7 @@ class ExplodingActivations(Rule):
     severity = Severity.WARNING
     needs = (Signal.START, Signal.WEIGHT_LAYERS)
     explains = ("L001", "L011", "L012", "L013", "L014", "N006", "A001", "A002", "A006", "G002", "U001", "U003")
+    fixes = ("rescale-weights",)
     max_growth = Threshold(MAX_GROWTH, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
 

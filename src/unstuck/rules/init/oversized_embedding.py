@@ -43,7 +43,7 @@ class OversizedEmbedding(Rule):
 
     ## Fix
     Draw a tied table with std 0.02 or 1 / √width (`nn.init.normal_(tokens.weight, std=0.02)`), and any other one with
-    std 1 at most.
+    std 1 at most. `rescale-embedding` multiplies the table by one number.
 
     ## References
     - Using the Output Embedding to Improve Language Models, https://arxiv.org/abs/1608.05859
@@ -58,6 +58,7 @@ class OversizedEmbedding(Rule):
     severity = Severity.WARNING
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
     explains = ("I002", "I007", "L001", "L003", "L013", "A001", "A002", "G002", "S001", "U002", "U003")
+    fixes = ("rescale-embedding",)
     max_std = Threshold(MAX_STD, "std of what a layer makes of it")
     min_table = Threshold(MIN_TABLE, "rms of the table")
 

@@ -41,7 +41,7 @@ class SymmetricUnits(Rule):
 
     ## Fix
     Draw hidden weights at random, with standard deviation gain / √fan_in (`torch.nn.init.kaiming_normal_`). Zero is
-    fine for biases, and for the last layer or the last layer of a residual branch.
+    fine for biases, and for the last layer or the last layer of a residual branch. `break-symmetry` draws them so.
 
     ## References
     - Deep Learning, section 8.4, https://www.deeplearningbook.org/contents/optimization.html
@@ -54,6 +54,7 @@ class SymmetricUnits(Rule):
     severity = Severity.ERROR
     needs = (Signal.START, Signal.WEIGHT_LAYERS, Signal.PARAMETER_GRADIENTS)
     explains = ("A001", "A003", "A007", "G001", "G004", "L013", "N009")
+    fixes = ("break-symmetry",)
     min_share = Threshold(MIN_SHARE, "of the layer's units")
 
     def detect(self, trace: Trace) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ class UnscaledResidual(Rule):
 
     ## Fix
     Scale the last layer of each branch by 1/√(2·blocks) or start it at zero, or put a norm before each branch and
-    another one after the last block.
+    another one after the last block. `rescale-residual-branches` does the first.
 
     ## References
     - Fixup Initialization, https://arxiv.org/abs/1901.09321
@@ -57,6 +57,7 @@ class UnscaledResidual(Rule):
     severity = Severity.WARNING
     needs = (Signal.START, Signal.WEIGHT_LAYERS)
     explains = ("L001", "L011", "L012", "L013", "L014", "N006", "A001", "A002", "A006", "G002", "U001", "U003")
+    fixes = ("rescale-residual-branches",)
     max_growth = Threshold(MAX_GROWTH, "times, from the first block to the last")
 
     def lacking(self, trace: Trace) -> str | None:
@@ -98,6 +99,7 @@ class UnscaledResidual(Rule):
                 Evidence("std after the last", last.std),
             ),
             severity=Severity.INFO if normed else Severity.WARNING,
+            fixes=() if normed else None,
         )
 
 

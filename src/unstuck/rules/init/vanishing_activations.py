@@ -42,7 +42,8 @@ class VanishingActivations(Rule):
 
     ## Fix
     Draw the weights with standard deviation gain / √fan_in, where the gain makes up for what the function after the
-    layer takes away (√2 for ReLU), or put a normalisation layer into each block.
+    layer takes away (√2 for ReLU), or put a normalisation layer into each block. `rescale-weights` scales each layer
+    by what it gives on a batch.
 
     ## References
     - Understanding the difficulty of training deep feedforward neural networks,
@@ -56,6 +57,7 @@ class VanishingActivations(Rule):
     severity = Severity.WARNING
     needs = (Signal.START, Signal.WEIGHT_LAYERS)
     explains = ("L013", "N006", "G001", "G004", "G006", "U002", "U003")
+    fixes = ("rescale-weights",)
     max_shrinkage = Threshold(MAX_SHRINKAGE, "times, over a chain")
     max_slope = Threshold(MAX_SLOPE, "decades per layer")
 

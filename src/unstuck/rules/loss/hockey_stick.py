@@ -54,7 +54,7 @@ class HockeyStick(Rule):
 
     ## Fix
     Scale the output layer's initial weights down, and start its bias at zero or at the logarithm of the class
-    frequencies, so that the loss starts at the baseline.
+    frequencies, so that the loss starts at the baseline: `shrink-output-layer` does both.
 
     ## References
     - makemore, part 3: activations and gradients, https://github.com/karpathy/nn-zero-to-hero
@@ -65,6 +65,7 @@ class HockeyStick(Rule):
     name = "hockey-stick"
     stage = Stage.LOSS
     needs = (Signal.START, Signal.LOSS_CALL)
+    fixes = ("shrink-output-layer",)
     min_share = Threshold(MIN_SHARE, "of the early fall in loss")
     min_shrink = Threshold(MIN_SHRINK, "times, the fall of the logits' standard deviation")
     min_excess = Threshold(MIN_EXCESS, "nat above the baseline")
