@@ -50,6 +50,16 @@ class TestSilent:
     def test_runs_with(self, facts):
         check_silent(SumReduction, run(**facts)[0].trace)
 
+    def test_a_single_pass_of_which_no_update_was_seen(self):
+        b = TraceBuilder(steps=[0])
+        layer = b.layer("fc", weight=normal(0.5, 3, 16))
+        loss = b.site(Kind.LOSS, "cross_entropy", after=layer)
+        b.site(Kind.OPTIMIZER, "SGD")
+        b.trace.loss_calls.append(LossCall(0, loss.index, 1.0, 1.1))
+        b.scalar(loss, "target_elements", 32.0, [0])
+        b.trace.objective[0] = 32.0
+        check_silent(SumReduction, b.trace)
+
     def test_an_output_layer_that_learns_faster_than_the_rest(self):
         b, loss = run(ratio=0.2)
         hidden = b.layer("hidden", weight=normal(0.5, 16, 16))

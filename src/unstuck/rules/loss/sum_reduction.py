@@ -67,6 +67,8 @@ class SumReduction(Rule):
             return
         elements = dict(trace.scalars(loss, "target_elements"))
         shares = np.array([f / elements[step] for step, f in zip(steps, values, strict=True) if elements.get(step)])
+        if not len(shares):
+            return
         factor, ratio = float(np.median(values)), _largest_ratio(trace)
         summed = is_steady(shares) and TERMS_SHARE[0] <= float(np.median(shares)) <= TERMS_SHARE[1]
         broken = any(not np.isfinite(value) for value in trace.objective.values())
@@ -101,6 +103,6 @@ def _largest_ratio(trace: Trace) -> float:
         ratios = ratios[steps >= FIRST_STEP]
         owner = trace.sites[site.owner] if site.owner is not None else None
         layer = owner is not None and owner.kind is Kind.WEIGHT_LAYER and site.slot == "weight"
-        if owner is not None and layer and len(site.shape) > 1 and seen_enough(trace, len(ratios) + 1):
+        if owner is not None and layer and len(site.shape) > 1 and len(ratios) and seen_enough(trace, len(ratios) + 1):
             found[graph.is_output_layer(owner)].append(float(np.median(ratios)))
     return max(found[False] or found[True], default=0.0)
