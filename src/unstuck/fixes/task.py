@@ -20,6 +20,7 @@ from unstuck.fixes.state import Snapshot
 LossFunction = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 
+FROZEN = "the loss does not depend on any parameter that requires grad; is the whole model frozen?"
 TRIAL_OVERHEAD = 0.5  # of a trial's time may go into watching: its losses and findings are all it is for
 
 
@@ -27,12 +28,13 @@ TRIAL_OVERHEAD = 0.5  # of a trial's time may go into watching: its losses and f
 class Training:
     """A stretch of training that was undone again: the session that watched it, and the objective at each step.
 
-    `broken` says that it ended early, on an objective that is not finite.
+    `broken` says that it ended early, on an objective that is not finite, `one_batch` that all steps had the same data.
     """
 
     session: Session
     losses: tuple[float, ...]
     broken: bool
+    one_batch: bool
 
     @property
     def loss(self) -> float:
@@ -91,7 +93,7 @@ class Task:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(f"loss_fn must return a tensor with one element, got {_describe(loss)}")
         if not loss.requires_grad:
-            raise ValueError("the loss does not depend on any parameter that requires grad; is the whole model frozen?")
+            raise ValueError(FROZEN)
         return loss
 
     def first_pass(self, intervention: Intervention | None = None) -> Session:
@@ -111,6 +113,12 @@ class Task:
         before.restore(parameter_values=intervention is None)
         return session
 
+    def _trainable(self) -> list[nn.Parameter]:
+        parameters = [p for module in self.modules for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError(FROZEN)
+        return parameters
+
     def train(self, steps: int) -> Training:
         """Train for `steps` steps under watch, over the batches again and again, and put everything back."""
         before, losses = self.snapshot(), []
@@ -118,9 +126,7 @@ class Task:
         session.trace.facts.weights_loaded = self.pretrained
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                optimizer = self.optimizer or torch.optim.Adam(
-                    [p for module in self.modules for p in module.parameters() if p.requires_grad]
-                )
+                optimizer = self.optimizer or torch.optim.Adam(self._trainable())
                 with session:
                     for step in range(steps):
                         optimizer.zero_grad()
@@ -132,7 +138,8 @@ class Task:
                         optimizer.step()
         finally:
             before.restore()
-        return Training(session, tuple(losses), not all(map(math.isfinite, losses)))
+        broken = not all(map(math.isfinite, losses))
+        return Training(session, tuple(losses), broken, len(self.batches) == 1)
 
 
 def _batches(batches: Any, limit: int) -> Sequence[Batch]:
