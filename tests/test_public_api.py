@@ -22,6 +22,7 @@ NAMES = [
     "check",
     "explain",
     "fix",
+    "suggest_lr",
     "watch",
 ]
 LAZY = {"numba", "altair", "matplotlib", "pandas", "vl_convert", "torch._dynamo", "typer", "starlette", "IPython"}

@@ -7,6 +7,7 @@ from unstuck.api import Run, assert_trainable, check, explain, fix, watch
 from unstuck.config import Config
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Fix
+from unstuck.fixes.learning_rate import suggest_lr
 from unstuck.report import Report
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "explain",
     "fix",
+    "suggest_lr",
     "watch",
 ]
 

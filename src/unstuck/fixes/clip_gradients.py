@@ -6,30 +6,30 @@ https://proceedings.mlr.press/v28/pascanu13.html, who set the bound by the avera
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from torch.optim.optimizer import Optimizer
 
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
-from unstuck.fixes.scale_learning_rate import rounded
+from unstuck.fixes.scale_learning_rate import go_back, rounded
 from unstuck.fixes.stepping import GradientBound
-from unstuck.trace import Kind, Role, Trace
+from unstuck.rules.updates import MIN_NORMS, gradient_norms, usual_norms
+from unstuck.trace import Kind
 
-TIMES_MEDIAN = 2.0  # bound over median norm (1)
-MIN_NORMS = 8  # sampled steps for a median
+TIMES_MEDIAN = 1.0  # bound over median norm (1); see the numbers in the class
 
 
 class ClipGradients(Remedy):
     """Clip the gradients by their global norm.
 
     ## What it does
-    Takes the global norm of each optimizer's gradients at the sampled steps, and from then on scales the gradients
-    before each step so that their norm is at most twice the median (rounded to 1, 2 or 5 times a power of ten). The
-    factor of a `GradScaler` is left out of the norm. Parameters that are NaN or infinite already go back to where they
-    began, if that is still kept.
+    Takes the global norm of each optimizer's gradients at the sampled steps whose loss was not far above the first, and
+    from then on scales the gradients before each step so that it is at most their median (rounded to 1, 2 or 5 times a
+    power of ten). The factor of a `GradScaler` is left out of the norm. After a loss that is NaN or infinite the
+    parameters go back to where they began, if that is still kept. On a recurrent network whose gradients explode now
+    and then (adding problem, 400 steps, three seeds), bounds of 0.5 to 1.4 times the median ended at a loss of 0.05 to
+    0.10, 2.3 to 3.4 times at 0.10 to 0.16, none at 0.17 to 0.18.
 
     ## When it must not be used
     Where the loss itself is wrong: outliers in the data keep their loss, they only do less harm. Where nearly every
@@ -51,22 +51,16 @@ class ClipGradients(Remedy):
         if patient.trace.of_kind(Kind.CLIPPING):
             raise Withheld("the program clips its gradients already")
         if not patient.optimizers:
-            norms = norms_of(patient.trace, [site.index for site in patient.trace.of_kind(Kind.PARAMETER)])
+            norms = usual_norms(patient.trace)
             advice = f"; clip to {bound_for(norms):g} in your own code" if len(norms) >= MIN_NORMS else ""
             raise Withheld(f"there is no optimizer{advice}")
         found = [
-            (optimizer, norms_of(patient.trace, _sites_of(patient, optimizer))) for optimizer in patient.optimizers
+            (optimizer, usual_norms(patient.trace, _sites_of(patient, optimizer))) for optimizer in patient.optimizers
         ]
         if not all(len(norms) >= MIN_NORMS for _, norms in found):
-            raise Withheld(f"the norm of the gradients is known at fewer than {MIN_NORMS} steps")
-        broken = any(
-            not bool(parameter.detach().isfinite().all())
-            for optimizer, _ in found
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        )
-        if broken:
-            patient.rewind()
+            raise Withheld(f"the norm of the gradients is known at fewer than {MIN_NORMS} steps of usual loss")
+        if finding.code == "L011":  # one update has spoilt all that was learned
+            go_back(patient)
         return [self._clip(patient, finding, optimizer, norms) for optimizer, norms in found]
 
     def _clip(self, patient: Patient, finding: Finding, optimizer: Optimizer, norms: list[float]) -> Fix:
@@ -77,22 +71,12 @@ class ClipGradients(Remedy):
             site=type(optimizer).__name__,
             statistic="largest global norm of the gradients",
             unit="1",
-            before=max(norms),
+            before=max(gradient_norms(patient.trace, _sites_of(patient, optimizer)).values()),
             after=bound,
             snippet=f"torch.nn.utils.clip_grad_norm_(model.parameters(), {bound:g})"
             "  # before optimizer.step(), and after scaler.unscale_(optimizer) where there is a scaler",
             step=patient.step,
         )
-
-
-def norms_of(trace: Trace, sites: list[int]) -> list[float]:
-    """Return the global norm of the gradients of some parameters at each sampled step where it is finite."""
-    squares: dict[int, float] = {}
-    for index in sites:
-        for step, summary in trace.summaries(trace.sites[index], Role.GRADIENT):
-            norm = math.inf if summary.nonfinite else summary.norm
-            squares[step] = squares.get(step, 0.0) + norm**2
-    return [math.sqrt(square) for _, square in sorted(squares.items()) if 0 < square < math.inf]
 
 
 def bound_for(norms: list[float]) -> float:

@@ -80,12 +80,11 @@ class ReviveDeadUnits(Remedy):
         if layer.site.fan_in is None:
             raise Withheld(f"{layer.site.label} has no known number of inputs")
         std = (site.gain or 1.0) / math.sqrt(layer.site.fan_in)
-        with torch.no_grad():
-            mask = weight.mask()
-            drawn = torch.empty(weight.tensor.shape, dtype=torch.float32).normal_(0.0, std, generator=patient.generator)
-            weight.tensor.copy_(torch.where(mask, drawn.to(weight.tensor), weight.tensor))
-            for part in (*biases, *outgoing):
-                part.tensor.masked_fill_(part.mask(), 0)
+        mask = weight.mask()
+        drawn = torch.empty(weight.tensor.shape, dtype=torch.float32).normal_(0.0, std, generator=patient.generator)
+        weight.tensor.data.copy_(torch.where(mask, drawn.to(weight.tensor), weight.tensor.data))
+        for part in (*biases, *outgoing):  # through `data`: without an optimizer a forward pass is under way
+            part.tensor.data.masked_fill_(part.mask(), 0)
         for part in (weight, *biases, *outgoing):
             patient.forget_moments(part.tensor, part.mask())
         return [

@@ -100,7 +100,7 @@ class ScaleLearningRate(Remedy):
         if not chosen:
             raise Withheld("the updates of every parameter group whose rate can be scaled are within the limits")
         if smaller:
-            _go_back(patient)
+            go_back(patient)
         return [self._scale(patient, finding, measured, factor) for measured, factor in chosen]
 
     def _scale(self, patient: Patient, finding: Finding, measured: Measured, factor: float) -> Fix:
@@ -189,7 +189,7 @@ def _groups(patient: Patient, optimizer: Optimizer, ratios: Mapping[int, Ratio])
         yield Measured(optimizer, number, tuple(by_id[id(p)] for p in group["params"] if id(p) in by_id))
 
 
-def _go_back(patient: Patient) -> None:
+def go_back(patient: Patient) -> None:
     """Put the training back to its start where that is kept; raises Withheld where it is not and the weights are NaN.
 
     Otherwise it goes on from where it is: what was learned is poor, but can be learned anew.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -19,6 +19,7 @@ BLOW_UP_LOSS = 3.0  # times the first loss; RMSprop and Adam jump up at first, a
 BLOW_UP_STEPS = (10, 20)  # steps at which the loss must still be that large
 RECOVERED = 0.5  # of the first loss; a run that ends below it has recovered from its first steps
 EXPLOSION = 10.0  # times the median norm of all gradients; what clipping is for
+MIN_NORMS = 8  # sampled steps for a usual norm
 RISING = 1.5  # times the first learning rate; a schedule that ends above it, at its largest, is still warming up
 
 
@@ -48,21 +49,31 @@ def recent_ratio(trace: Trace, weight: Site, steps: tuple[int, int]) -> float:
     return float(ratios.max() if steps[1] < FIRST_STEP else np.median(ratios[len(ratios) // 2 :]))
 
 
-def gradient_norms(trace: Trace) -> dict[int, float]:
-    """Return, by sampled step, the norm of all gradients together; infinite where one is not finite."""
+def gradient_norms(trace: Trace, parameters: Collection[int] | None = None) -> dict[int, float]:
+    """Return, by sampled step, the norm of all gradients (of these parameters') together; infinite where one is."""
     squares: dict[int, float] = {}
     for site in trace.of_kind(Kind.PARAMETER):
-        for step, summary in trace.summaries(site, Role.GRADIENT):
-            squares[step] = squares.get(step, 0.0) + (math.inf if summary.nonfinite else summary.norm**2)
+        if parameters is None or site.index in parameters:
+            for step, summary in trace.summaries(site, Role.GRADIENT):
+                squares[step] = squares.get(step, 0.0) + (math.inf if summary.nonfinite else summary.norm**2)
     return {step: math.sqrt(square) for step, square in sorted(squares.items())}
 
 
+def usual_norms(trace: Trace, parameters: Collection[int] | None = None) -> list[float]:
+    """Return the norms that are positive and finite, of steps whose loss was at most three times the first one."""
+    start = trace.objective.get(min(trace.objective, default=0), math.inf)
+    most = BLOW_UP_LOSS * start if start > 0 else math.inf
+    norms = gradient_norms(trace, parameters)
+    return [norm for step, norm in norms.items() if 0 < norm < math.inf and trace.objective.get(step, start) <= most]
+
+
 def gradients_explode(trace: Trace, before: int) -> bool:
-    """Tell whether, before a step, the norm of all gradients was once far above its median, and nothing clips it."""
-    norms = [norm for step, norm in gradient_norms(trace).items() if step < before and norm > 0]
-    if len(norms) < MIN_STEPS or trace.of_kind(Kind.CLIPPING):
+    """Tell whether the norm of all gradients, usual at some steps, was far above that, but finite, before a step."""
+    usual = usual_norms(trace)
+    last = [norm for step, norm in gradient_norms(trace).items() if step < before and norm < math.inf]
+    if len(usual) < MIN_NORMS or trace.of_kind(Kind.CLIPPING):
         return False
-    return max(norms) > EXPLOSION * float(np.median(norms))
+    return max(last, default=0.0) > EXPLOSION * float(np.median(usual))
 
 
 def optimizers(trace: Trace) -> dict[int, Site]:

@@ -72,7 +72,15 @@ class TestFires:
         finding = check_fires(LossSpikes, b.trace, at=loss)
         assert finding.message.startswith("the loss shoots up 4 times, each for a step or a few; the highest is ")
         assert (finding.measured, finding.threshold, finding.steps) == (4.0, 3.0, (77, 333))
-        assert [(e.name, e.value) for e in finding.evidence] == [("share of the steps", 1.0)]
+        evidence = {e.name: e.value for e in finding.evidence}
+        assert evidence == {"share of the steps": 1.0, "mean length of a spike": 1.0}
+
+    def test_clipping_helps_where_a_spike_outlasts_its_batch(self):
+        assert check_fires(LossSpikes, run(AT)[0].trace, at=run(AT)[1]).fixes == ()
+        lasting, loss = run([step + later for step in AT for later in range(2)])
+        assert check_fires(LossSpikes, lasting.trace, at=loss).fixes == ("clip-gradients",)
+        lasting.site(Kind.CLIPPING, "clip_grad_norm_")
+        assert check_fires(LossSpikes, lasting.trace, at=loss).fixes == ()
 
     def test_three_are_enough(self):
         b, loss = run(AT[:3])
