@@ -7,7 +7,8 @@ https://arxiv.org/abs/1502.03167): y = (x - mean) · gain / √(var + eps) + shi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Withheld
-from unstuck.fixes.structure import leave, seat_of
+from unstuck.fixes.state import Generators
+from unstuck.fixes.structure import Seat, seat_of
 from unstuck.fixes.task import Task
 from unstuck.trace import Kind, Site
 
@@ -27,33 +29,48 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def fold_norms(model: nn.Module, inputs: Any) -> list[Fix]:
     """Fold batch normalisations into the layers before them, in place; return what was done, one entry a norm.
 
-    `inputs` is one batch that the model is called on (a tuple or dict is spread over its arguments), to see which
-    layer feeds which norm. Outputs in evaluation mode stay equal within rounding (computed in float64); the norms'
-    places hold `nn.Identity`. The model can be trained no longer as it was, so it must be in evaluation mode. A norm
-    stays where anything else takes its layer's output, where either is used twice, or where the layer comes in several
-    groups or computes its weight. Raises ValueError for a model in training mode.
+    `inputs` is one batch that the model is called on (a tuple or dict is spread over its arguments): once to see which
+    layer feeds which norm, and once after each fold. Outputs in evaluation mode stay equal within rounding (folds are
+    computed in float64); the norms' places hold `nn.Identity`. The model can be trained no longer as it was, so it must
+    be in evaluation mode. A norm stays where anything else takes its layer's output, where either is used twice, where
+    the layer comes in several groups or computes its weight, and where the outputs do not stay equal. Raises ValueError
+    for a model in training mode, and for one whose output depends on no parameter.
     """
     if any(module.training for module in model.modules()):
         raise ValueError("folding is for inference: call model.eval() first, and keep a copy if you will train again")
-    task = Task(model, [(inputs, None)], _sum_of_outputs)
-    snapshot = task.snapshot()
+    task = Task(model, [(inputs, None)], lambda outputs, _: _sum(outputs))
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    added: list[tuple[Tensor, nn.Parameter]] = []
+    fixes = []
     try:
-        for parameter in model.parameters():
+        for parameter, _ in flags:
             parameter.requires_grad_(parameter.is_floating_point())
         session = task.first_pass()
+        patient = Patient(session, [model])
+        expected = _outputs(task)
+        for site in session.trace.of_kind(Kind.WEIGHT_LAYER):
+            with suppress(Withheld):
+                fold = _plan(patient, site)
+                kept = False
+                try:
+                    fold.do()
+                    kept = _stays(task, expected)
+                finally:
+                    if not kept:
+                        fold.undo()
+                if kept:
+                    fixes.append(fold.record(site))
+                    added.extend(fold.added)
     finally:
-        snapshot.restore()
-    patient = Patient(session, [model])
-    fixes = []
-    for site in session.trace.of_kind(Kind.WEIGHT_LAYER):
-        try:
-            fixes.append(_fold(patient, site))
-        except Withheld:
-            continue
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for weight, bias in added:
+            bias.requires_grad_(weight.requires_grad)
     return fixes
 
 
-def _fold(patient: Patient, site: Site) -> Fix:
+def _plan(patient: Patient, site: Site) -> _Fold:
+    """Return how to fold the norm that takes a layer's output; raises Withheld when there is none, or not alone."""
     trace = patient.trace
     consumers = trace.consumers(site, direct=False)
     if len(consumers) != 1 or consumers[0].op != "batch_norm" or trace.consumers(site) != consumers:
@@ -68,22 +85,48 @@ def _fold(patient: Patient, site: Site) -> Fix:
         raise Withheld("it is of another form")
     if any(patient.network.uses(p) != 1 for p in norm.parameters()) or _calls(patient, consumers[0]) != 1:
         raise Withheld("the norm is used twice")
-    largest = _affine(module, norm)
-    fuse = "fuse_linear_bn_eval" if isinstance(module, nn.Linear) else "fuse_conv_bn_eval"
-    leave(patient, norm.parameters())
-    norm_seat.put(nn.Identity().train(norm.training))
-    return Fix(
-        "fold-norm-for-inference",
-        "",
-        Applicability.SAFE,
-        f"{norm_seat.path} into {seat.path}",
-        site.location,
-        "largest factor of a unit",
-        "1",
-        1.0,
-        largest,
-        f"torch.nn.utils.fusion.{fuse}(model.{seat.path}, model.{norm_seat.path})  # in place of both",
-    )
+    return _Fold(seat, norm_seat, norm)
+
+
+class _Fold:
+    """One norm folded into one layer."""
+
+    def __init__(self, seat: Seat, norm_seat: Seat, norm: _BatchNorm) -> None:
+        self._seat, self._norm_seat, self._norm = seat, norm_seat, norm
+        self._held = dict(seat.module._parameters)
+        self._values = [(p, p.detach().clone()) for p in self._held.values() if p is not None]
+        self._largest = math.nan
+        self.added: list[tuple[Tensor, nn.Parameter]] = []  # (weight, new bias)
+
+    def do(self) -> None:
+        module = self._seat.module
+        self._largest = _affine(module, self._norm)
+        weight, bias = module._parameters["weight"], module._parameters["bias"]
+        if self._held["bias"] is None and weight is not None and bias is not None:
+            self.added.append((weight, bias))
+        self._norm_seat.put(nn.Identity().train(self._norm.training))
+
+    def undo(self) -> None:
+        self._norm_seat.parent._modules[self._norm_seat.name] = self._norm
+        self._seat.module._parameters.update(self._held)
+        for parameter, value in self._values:
+            parameter.data.copy_(value)
+
+    def record(self, site: Site) -> Fix:
+        fuse = "fuse_linear_bn_eval" if isinstance(self._seat.module, nn.Linear) else "fuse_conv_bn_eval"
+        layer, norm = self._seat.path, self._norm_seat.path
+        return Fix(
+            "fold-norm-for-inference",
+            "",
+            Applicability.SAFE,
+            f"{norm} into {layer}",
+            site.location,
+            "largest factor of a unit",
+            "1",
+            1.0,
+            self._largest,
+            f"torch.nn.utils.fusion.{fuse}(model.{layer}, model.{norm})  # in place of both",
+        )
 
 
 def _calls(patient: Patient, norm: Site) -> int:
@@ -122,13 +165,40 @@ def _broadcast(module: nn.Module, weight: Tensor, factor: Tensor) -> Tensor:
     return rows.reshape(len(weight), -1, *[1] * (weight.dim() - 2))
 
 
-def _sum_of_outputs(outputs: Any, _targets: Any) -> Tensor:
-    total = torch.zeros(())
-    stack: list[Any] = [outputs]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Tensor) and value.is_floating_point():
-            total = total + value.sum().to(total.device)
-        elif isinstance(value, dict | Sequence) and not isinstance(value, str):
-            stack.extend(value.values() if isinstance(value, dict) else value)
-    return total
+def _outputs(task: Task) -> list[Tensor]:
+    """Return what the model makes of the batch, with the random numbers it will be given again."""
+    generators = Generators()
+    try:
+        with torch.no_grad():
+            return list(_floating(task.forward(task.batches[0][0])))
+    finally:
+        generators.restore()
+
+
+def _stays(task: Task, expected: list[Tensor]) -> bool:
+    """Tell whether the outputs are what they were, by the largest error against the largest output."""
+    try:
+        outputs = _outputs(task)
+    except Exception:  # noqa: BLE001  (the model may ask anything of the norm that has gone)
+        return False
+    if [o.shape for o in outputs] != [e.shape for e in expected]:
+        return False
+    return all(
+        float((output - wanted).abs().max()) <= math.sqrt(torch.finfo(wanted.dtype).eps) * float(wanted.abs().max())
+        for output, wanted in zip(outputs, expected, strict=True)
+        if wanted.numel()
+    )
+
+
+def _floating(outputs: Any) -> Iterator[Tensor]:
+    """Yield the tensors of floating-point numbers in nested tuples, lists and dicts."""
+    if isinstance(outputs, Tensor):
+        if outputs.is_floating_point():
+            yield outputs
+    elif isinstance(outputs, dict | Sequence) and not isinstance(outputs, str):
+        for value in outputs.values() if isinstance(outputs, dict) else outputs:
+            yield from _floating(value)
+
+
+def _sum(outputs: Any) -> Tensor:
+    return sum((value.sum().cpu() for value in _floating(outputs)), torch.zeros(()))
