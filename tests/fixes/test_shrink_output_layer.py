@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unstuck.fixes.shrink_output_layer import LOGIT_STD, shrink
+from unstuck.fixes.shrink_output_layer import LOGIT_STD, log_prior, shrink
 
 
 def normal(*shape, seed=0):
@@ -50,3 +50,40 @@ def test_a_spread_that_is_none_is_refused_and_nothing_changed(std):
         shrink(w, [b], std)
     assert torch.equal(w, torch.ones(2, 2))
     assert torch.equal(b, torch.ones(2))
+
+
+CROSS_ENTROPY, BINARY = "cross_entropy", "binary_cross_entropy_with_logits"
+
+
+class TestLogPrior:
+    @pytest.mark.parametrize(
+        ("target", "classes", "op"),
+        [
+            (torch.arange(64) % 4, 4, CROSS_ENTROPY),
+            (torch.tensor([0, 0, 1]), 4, CROSS_ENTROPY),
+            (torch.rand(8, 4), 4, CROSS_ENTROPY),
+            (torch.arange(64).float() % 2, 1, BINARY),
+            (torch.full((64,), 3.0), 1, BINARY),
+            (torch.zeros(7), 2, BINARY),
+        ],
+        ids=["even", "few", "soft", "even yes", "no probabilities", "other shape"],
+    )
+    def test_none_where_labels_say_nothing_beyond_chance(self, target, classes, op):
+        assert log_prior(target, classes, op) is None
+
+    def test_uneven_classes_give_their_smoothed_frequencies(self):
+        target = torch.tensor([0] * 90 + [1] * 9 + [-100] * 5)
+        expected = torch.tensor([91, 10, 1], dtype=torch.float64) / 102
+        torch.testing.assert_close(log_prior(target, 3, CROSS_ENTROPY).softmax(0), expected)
+
+    def test_a_rare_yes_gives_its_log_odds(self):
+        target = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 5 + [[0.0, 0.0]] * 90)
+        target[:50, 1] = (torch.arange(50) % 2).float() + 0  # column 1: not even, column 0: rare
+        ones = target.sum(0)
+        expected = torch.tensor([math.log((n + 1) / (101 - n)) for n in ones.tolist()], dtype=torch.float64)
+        torch.testing.assert_close(log_prior(target, 2, BINARY), expected)
+
+    def test_the_loss_starts_lower_than_that_of_even_odds(self):
+        target = torch.tensor([0] * 200 + [1] * 40 + [2] * 16)
+        bias = log_prior(target, 3, CROSS_ENTROPY).float()
+        assert F.cross_entropy(bias.expand(256, 3), target) < math.log(3) - 0.3

@@ -109,6 +109,7 @@ class OverconfidentStart(Rule):
 
     def _report(self, trace: Trace, site: Site, value: float, baseline: float) -> Finding:
         excess, allowed = value - baseline, allowed_excess(baseline, self.min_excess)
+        tied = _repeats_input(trace, site)
         evidence = [Evidence("baseline", baseline, "nat"), Evidence("excess", excess, "nat")]
         if (std := _logit_std(trace, site)) is not None:
             evidence.append(Evidence("std of the logits", std))
@@ -122,7 +123,8 @@ class OverconfidentStart(Rule):
                 f"loss starts at {value:.2f} nats, {excess:.2f} above the {baseline:.2f} of uninformative predictions"
             ),
             evidence=tuple(evidence),
-            severity=_severity(excess > ERROR_FACTOR * allowed, _repeats_input(trace, site)),
+            severity=_severity(excess > ERROR_FACTOR * allowed, tied),
+            fixes=() if tied else None,  # its weights are the embedding's as well
         )
 
 
