@@ -1,4 +1,4 @@
-"""Write what documents the rules, from the rules themselves: docs/rules/ and the table in the README.
+"""Write what documents rules and remedies, from their own docstrings: docs/rules/, docs/remedies/, the README's table.
 
     python -m tools.docs [--check]
 
@@ -9,6 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from unstuck.fixes.catalogue import all_remedies
+from unstuck.fixes.patches.catalogue import all_patchers
+from unstuck.fixes.patches.patch import Patcher
+from unstuck.fixes.remedy import Remedy
 from unstuck.rules.catalogue import all_rules
 from unstuck.rules.rule import Rule
 
@@ -39,6 +43,48 @@ def page(rule: type[Rule]) -> str:
         where = f"Set in `[tool.unstuck.thresholds.{rule.code}]` of pyproject.toml."
         limits = ["", "## Thresholds", where, "", "| name | value | unit |", "|---|---:|---|", *limits]
     return "\n".join([f"# {rule.code} {rule.name}", "", rule.documentation(), *limits, "", *facts, ""])
+
+
+def remedy_page(remedy: type[Remedy]) -> str:
+    """Return a remedy's page."""
+    offered = [code for code, rule in all_rules().items() if remedy.name in rule.fixes]
+    when = ["in the first forward pass" if not remedy.in_flight else "while a script trains"]
+    facts = [
+        f"- applicability: {remedy.applicability.value}",
+        f"- applied by `unstuck.fix`, and {when[0]} by `unstuck run {_option(remedy)}`",
+        *([f"- offered by: {_links(offered)}"] if offered else []),
+    ]
+    return "\n".join([f"# {remedy.name}", "", remedy.documentation(), "", *facts, ""])
+
+
+def _option(remedy: type[Remedy]) -> str:
+    return "--fix" if remedy.applicability.value == "safe" else "--unsafe-fixes"
+
+
+def _links(codes: list[str]) -> str:
+    return ", ".join(f"[{code}](../rules/{code}.md)" for code in codes)
+
+
+def patch_page(patcher: type[Patcher]) -> str:
+    """Return a patch's page."""
+    facts = ["- shown, proven and with `--write` applied by `unstuck fix SCRIPT`", f"- for: {_links([patcher.code])}"]
+    return "\n".join([f"# {patcher.name}", "", patcher.documentation(), "", *facts, ""])
+
+
+def remedy_index() -> str:
+    """Return the page that lists the remedies and the patches."""
+    lines = ["# Remedies", "", "Written by `python -m tools.docs` from their own docstrings.", ""]
+    lines += ["Changes of a model, made by `unstuck.fix`, `unstuck check --fix` and `unstuck run --fix`:", ""]
+    remedies, patchers = all_remedies(), sorted(all_patchers().values(), key=lambda patcher: patcher.name)
+    lines += [f"- [{name}]({name}.md): {_first(remedy.documentation())}" for name, remedy in remedies.items()]
+    lines += ["", "By hand, for a trained model: `unstuck.fold_norms` and `unstuck.recalibrate`.", ""]
+    lines += ["Patches of a script, made by `unstuck fix SCRIPT`:", ""]
+    lines += [f"- [{p.name}]({p.name}.md) ({p.code}): {_first(p.documentation())}" for p in patchers]
+    return "\n".join([*lines, ""])
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0]
 
 
 def table(link: str) -> str:
@@ -75,13 +121,22 @@ def wanted() -> dict[Path, str]:
     """Return the files as they should be."""
     folder = ROOT / "docs" / "rules"
     pages = {folder / f"{code}.md": page(rule) for code, rule in all_rules().items()}
-    return {ROOT / "README.md": readme(), folder / "index.md": index(), **pages}
+    remedies = ROOT / "docs" / "remedies"
+    pages |= {remedies / f"{name}.md": remedy_page(remedy) for name, remedy in all_remedies().items()}
+    pages |= {remedies / f"{patcher.name}.md": patch_page(patcher) for patcher in all_patchers().values()}
+    return {
+        ROOT / "README.md": readme(),
+        folder / "index.md": index(),
+        remedies / "index.md": remedy_index(),
+        **pages,
+    }
 
 
 def stale() -> list[Path]:
-    """Return the files that are not as they should be, and pages of rules that there are not."""
+    """Return the files that are not as they should be, and pages of what there is not."""
     files = wanted()
-    gone = [path for path in (ROOT / "docs" / "rules").glob("*.md") if path not in files]
+    gone = [path for folder in ("rules", "remedies") for path in (ROOT / "docs" / folder).glob("*.md")]
+    gone = [path for path in gone if path not in files]
     changed = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     return [*changed, *gone]
 

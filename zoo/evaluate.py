@@ -2,13 +2,14 @@
 
     python -m zoo.evaluate [--jobs 2] [--steps N] [--half tuned|frozen|all] [--part K/N] [--each] [--json FILE]
                            [SLUG ...]
+    python -m zoo.evaluate --fix [--jobs 2] [--half tuned|frozen|all] [--part K/N] [--json FILE] [SLUG ...]
 
 A fault is *found* when all codes of its expect.toml are among the findings, *named first* when its root leads the
 report, *pointed at* when that finding names the line. A warning or error on a fixed twin or a healthy program is a
 false alarm. *Recall* is the share of faults found (of a rule: of the programs that expect its code, those in which it
 is among the findings), *precision* the share of the reports led by a warning or error (of a rule: by its own) in which
 that one is the expected root. Half of each collection stands in `frozen.txt`: thresholds are set by looking at the
-other half alone.
+other half alone. With `--fix` the programs are mended and run instead; see `zoo.repairs`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo import repairs
 from zoo.collection import EXTRA, ZOO, Program, chosen, frozen, has_extra, in_part, programs
 from zoo.processes import INTERRUPTED, Processes, ProgramError, at_least_one, each, failed
 from zoo.tables import Seen, half, report
@@ -76,6 +78,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--half", choices=["tuned", "frozen", "all"], default="all")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the K-th of N parts, by the names")
     parser.add_argument("--each", action="store_true", help="also print a table of each faulty program")
+    parser.add_argument("--fix", action="store_true", help="mend the programs, and show what came of it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every result")
     return parser
 
@@ -92,7 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
     faulty, working = (
         chosen(group, part=options.part, half=options.half, names=options.names) for group in (faulty, working)
     )
+    if options.fix and (options.steps or options.each):
+        parser.error("--fix runs each program to its end and lists them all: leave --steps and --each out")
     try:
+        if options.fix:
+            return _fix(faulty, working, options.jobs, options.json)
         seen_faulty, seen_working, failures = measure(faulty, working, options.jobs, options.steps)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -101,6 +108,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         data = [as_data(seen) for seen in seen_faulty + seen_working]
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if failures:
+        sys.stdout.write(f"\n{failed(failures)}\n")
+    return 1 if failures else 0
+
+
+def _fix(faulty: Sequence[Program], working: Sequence[Program], jobs: int, file: Path | None) -> int:
+    done, alone, failures = repairs.measure(faulty, working, jobs)
+    sys.stdout.write(repairs.report(done, alone) + "\n")
+    if file is not None:
+        data = [
+            {**result._asdict(), "half": "frozen" if result.name in frozen() else "tuned"} for result in [*done, *alone]
+        ]
+        file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if failures:
         sys.stdout.write(f"\n{failed(failures)}\n")
     return 1 if failures else 0
