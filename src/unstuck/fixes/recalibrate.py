@@ -5,6 +5,7 @@ After Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, section 3, https://a
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
+from unstuck.fixes.state import Generators
 
 KEPT_BATCHES = 16  # of the training, in flight; the paper's figure 2 sees no gain beyond some 1,000 samples
 
@@ -30,13 +32,13 @@ class _Moments:
         if mean is None:
             raise ValueError("the norm keeps no running statistics")
         self.norm = norm
-        self._centre = mean.detach().double()
+        self._centre = mean.detach().to(torch.float64, copy=True)
         self._count = 0
         self._total = torch.zeros_like(self._centre)
         self._squares = torch.zeros_like(self._centre)
 
-    def add(self, _norm: nn.Module, args: tuple[Any, ...]) -> None:
-        x = args[0].detach().double()
+    def add(self, _norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = (args[0] if args else kwargs["input"]).detach().double()
         others = [dim for dim in range(x.dim()) if dim != 1]
         x = x - self._centre.reshape(-1, *[1] * (x.dim() - 2))
         self._count += x.numel() // len(self._centre)
@@ -64,15 +66,15 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
 
     `batches` are the model's inputs (tuples and dicts are spread over its arguments, unless `forward` makes the call).
     One pass: norms by the statistics of each batch, as in training, everything else (dropout) as in evaluation; the
-    moments of the batches are pooled in float64. Modes are left as they were, and so is all else, also when the model
-    raises. Returns the number of norms. Raises ValueError when `batches` is empty.
+    moments of the batches are pooled in float64. Modes and random number generators are left as they were, and so is
+    all else, also when the model raises. Returns the number of norms. Raises ValueError when `batches` is empty.
     """
     norms = norms_of(model)
     call = forward or (lambda inputs: _call(model, inputs))
     measured = [_Moments(norm) for norm in norms]
     seen = 0
     with _in_calibration_mode(model, norms):
-        hooks = [moments.norm.register_forward_pre_hook(moments.add) for moments in measured]
+        hooks = [moments.norm.register_forward_pre_hook(moments.add, with_kwargs=True) for moments in measured]
         try:
             for inputs in batches:
                 call(inputs)
@@ -93,12 +95,14 @@ def _in_calibration_mode(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[
     kept = [
         [(b, b.clone()) for b in (n.running_mean, n.running_var, n.num_batches_tracked) if b is not None] for n in norms
     ]
+    generators = Generators()
     try:
         model.eval()
         for norm in norms:
             norm.train()
         yield
     finally:
+        generators.restore()
         for module, training in modes:
             module.training = training
         for buffer, value in (pair for pairs in kept for pair in pairs):
@@ -174,7 +178,8 @@ class BeforeEvaluation:
         if self._busy or type(module) not in self._kinds or not norms_of(module):
             return
         if module.training and torch.is_grad_enabled():
-            self._batches.append(tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
+            if args:  # a hook on every module is not told of keyword arguments
+                self._batches.append(tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
             self._trained += 1
         elif module.training or torch.is_grad_enabled() or self._done.get(id(module)) == self._trained:
             return
@@ -184,5 +189,15 @@ class BeforeEvaluation:
             try:
                 with torch._C.DisableTorchFunction():
                     recalibrate(module, list(self._batches))
+            except Exception as error:  # noqa: BLE001  (the user's evaluation goes on; nothing was changed)
+                self._fail(module, error)
             finally:
                 self._busy = False
+
+    def _fail(self, module: nn.Module, error: Exception) -> None:
+        self._kinds.discard(type(module))
+        print(  # noqa: T201
+            f"unstuck: {RecalibrateRunningStatistics.name}: {type(module).__name__} cannot be called on a batch again, "
+            f"so its running statistics stay as they are ({type(error).__name__}: {error})",
+            file=sys.stderr,
+        )

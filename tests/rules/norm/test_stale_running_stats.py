@@ -61,6 +61,11 @@ class TestSilent:
     def test_a_copy_with_statistics_of_its_own(self):
         check_silent(StaleRunningStats, copied(initial=0.0)[0].trace)
 
+    def test_a_copy_that_was_recalibrated_before_its_last_evaluation(self):
+        b, evaluated = copied()
+        note(b, evaluated, [100], initial_statistics=0.0, **NEAR)
+        check_silent(StaleRunningStats, b.trace)
+
     def test_a_copy_whose_initial_statistics_fit(self):
         check_silent(StaleRunningStats, copied(measured=NEAR)[0].trace)
 

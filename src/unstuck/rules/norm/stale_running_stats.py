@@ -28,7 +28,7 @@ class StaleRunningStats(Rule):
 
     ## What it does
     Looks at batch normalisations that use their running statistics in a pass without gradients. For a copy of a trained
-    network (with averaged weights, say) it fires when those are the initial ones still, and the batches there have
+    network (with averaged weights, say) it fires when those are the initial ones to the last, and the batches there have
     another mean or another variance: the divergence of normal distributions with these moments is above 0.125 nats,
     median over the units, as it is for means half a standard deviation apart, or about twice the variance. For trained
     layers it compares the training batches of the later half of the run with the running statistics in the same way,
@@ -129,8 +129,9 @@ def _point(trace: Trace, site: Site, step: int) -> Point:
 
 
 def _initial(trace: Trace, site: Site) -> list[Point]:
-    """Return the evaluations by statistics that are the initial ones still."""
-    steps = [step for step, initial in trace.scalars(site, "initial_statistics") if initial]
+    """Return the evaluations by statistics that are the initial ones still: at the latest one, too."""
+    seen = trace.scalars(site, "initial_statistics")
+    steps = [step for step, initial in seen if initial and seen[-1][1]]
     return [_point(trace, site, step) for step in steps if _number(trace, site, "elements", step) >= MIN_VALUES]
 
 
