@@ -28,7 +28,7 @@ class StaleRunningStats(Rule):
 
     ## What it does
     Looks at batch normalisations that use their running statistics in a pass without gradients. For a copy of a trained
-    network (with averaged weights, say) it fires when those are the initial ones to the last, and the batches there have
+    network (with averaged weights, say) it fires when those stay the initial ones, and the batches there have
     another mean or another variance: the divergence of normal distributions with these moments is above 0.125 nats,
     median over the units, as it is for means half a standard deviation apart, or about twice the variance. For trained
     layers it compares the training batches of the later half of the run with the running statistics in the same way,
