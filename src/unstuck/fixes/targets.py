@@ -22,7 +22,7 @@ from unstuck.trace import Kind, Role, Site, Trace
 TARGET_STD = 1.0  # of the pre-activations, dimensionless; the fixed point that the gains keep
 CLOSE = 0.1  # of the target; LSUV's tolerance: a layer within it is left as it is
 TANH_LIMIT = 2.0845  # end of tanh's responsive interval
-WIDE = 0.7  # of tanh's saturation at unit std: a sigmoid then starts at 1.4; 0.5 to 0.9 do much the same in the zoo
+WIDE = 0.7  # of that, for sigmoids: press-strokes and shell-classifier gain 67 and 84 % by it, by 1.0 68 and 57 %
 RESETS = frozenset({Kind.NORM, Kind.SOFTMAX, Kind.ATTENTION, Kind.RECURRENT})
 
 
