@@ -7,6 +7,7 @@ import platform
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -243,6 +244,8 @@ def fix(
         raise ValueError(f"steps must be at least 1, got {steps}")
     config, begun = load(), time.perf_counter()
     task = Task(model, batch, loss_fn, optimizer, pretrained=pretrained, limit=steps)
+    if len(task.batches) == 1:
+        config = replace(config, ignore=(*config.ignore, "D008"))  # that the batch repeats is our own doing
     done = repair(task, lambda trace: judge(trace, config)[0], unsafe=unsafe, steps=steps)
     session = done.after.session
     run = _run_info("a repair", task, session, begun)

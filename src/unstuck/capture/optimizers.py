@@ -39,6 +39,11 @@ class Optimizers:
                 self._trace.add_scalar(step, site.index, name, value)
         return sites
 
+    def live(self) -> list[Optimizer]:
+        """Return those that still exist, each once."""
+        found = {id(optimizer): optimizer for known, _ in self._known.values() if (optimizer := known()) is not None}
+        return list(found.values())
+
     def _site_of(self, optimizer: Optimizer, number: int) -> Site:
         known = self._known.get((id(optimizer), number))
         if known is not None and known[0]() is optimizer:

@@ -66,6 +66,17 @@ class Parameters:
         if known is None or known[0]() is not parameter or self._optimizers.get(known[1]) != optimizer:
             self._optimizers[self._site_of(parameter, None, "").index] = optimizer
 
+    def all_live(self) -> list[Tensor]:
+        """Return all that still exist."""
+        return [parameter for reference in self._live.values() if (parameter := reference()) is not None]
+
+    def forget(self, parameter: Tensor) -> None:
+        """Watch a parameter no more: the network has lost it."""
+        known = self._by_id.get(id(parameter))
+        if known is not None and known[0]() is parameter:
+            for held in (self._live, self._optimizers, self._snapshots):
+                held.pop(known[1], None)
+
     def _due(self, optimizer: int | None) -> list[tuple[int, Tensor]]:
         """Return (site, parameter) of those to be measured: all but the ones that another optimizer updates."""
         due = []

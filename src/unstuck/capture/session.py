@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from unstuck import stats
@@ -83,6 +83,7 @@ class Session(UnwatchedSteps):
         self._thread = 0
         self._installed = False
         self._mode_is_away = False  # while an optimizer computes
+        self._undo: list[Callable[[], None]] = []  # what a repairer has installed
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -144,6 +145,8 @@ class Session(UnwatchedSteps):
         self._installed = self._quiet = False
         self._thread = 0
         self._mode.active = False
+        while self._undo:
+            self._undo.pop()()
         self._evaluations.remove()
         self._boundaries.remove()
         self._loaders.remove()
@@ -173,9 +176,32 @@ class Session(UnwatchedSteps):
         """Return the dimension of a parameter, by its site, whose entries are the layer's units."""
         return self._recorder.parameters.unit_dim(site)
 
+    def forget_parameter(self, parameter: Tensor) -> None:
+        """Watch a parameter no more: the network has lost it."""
+        self._recorder.parameters.forget(parameter)
+
+    def while_watched(self, install: Callable[[], Callable[[], None]]) -> None:
+        """Install something; what that returns undoes it when the watching ends."""
+        self._undo.append(install())
+
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
         return self._recorder.parameters.knows(tensor)
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The modules that no other module's code calls, as far as they still exist."""
+        return [module for reference in self._modules.roots if (module := reference()) is not None]
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizers that have stepped in sampled steps, as far as they still exist."""
+        return self._recorder.optimizers.live()
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All parameters that took part or sit in an optimizer, as far as they still exist."""
+        return self._recorder.parameters.all_live()
 
     @property
     def one_of_many(self) -> bool:

@@ -23,20 +23,22 @@ MAX_HASHED = 1 << 16  # elements of a batch whose bits are compared with the las
 def note_data(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
     """Summarise float data that a layer takes from outside the network, and note the bits of any such data.
 
-    Scalars of the site: `data_bits` (see `bits`) of the last call of a step, `data_calls`, the number of calls with
-    data in the step, and `data_drawn`, 1 when the data was drawn in this pass from something larger, else 0.
+    Scalars of the site: `data_bits` (see `bits`) of the last call of a step, `data_samples`, the size of its first
+    dimension, `data_calls`, the number of calls with data in the step, and `data_drawn`, 1 when the data was drawn in
+    this pass from something larger, else 0.
     """
     x = data_of(recorder, call, site)
     if x is None or site is None:
         return
     if x.is_floating_point():
         recorder.measure_data(site, x, _unit_dim(call, x))
-    digest, fresh = bits(x), float(drawn(recorder, x))
+    digest, fresh, samples = bits(x), float(drawn(recorder, x)), float(len(x) if x.dim() else 1)
 
     def write(step: int) -> None:
         trace = recorder.trace
         trace.add_scalar(step, site.index, "data_calls", (trace.scalar(site, "data_calls", step) or 0.0) + 1.0)
         trace.add_scalar(step, site.index, "data_drawn", fresh)
+        trace.add_scalar(step, site.index, "data_samples", samples)
         if digest is not None:
             trace.add_scalar(step, site.index, "data_bits", digest)
 
