@@ -56,13 +56,18 @@ def repair(task: Task, judge: Judge, *, unsafe: bool, steps: int) -> Repair:
     begun = task.train(steps)
     result = Repair(begun, begun, judge(begun.session.trace))
     tried: set[tuple[str, str]] = set()
-    for _ in range(MAX_ROUNDS):
-        candidate = next(_candidates(task, result, tried, unsafe=unsafe), None)
-        if candidate is None:
-            break
-        finding, remedy = candidate
-        tried.add((remedy.name, finding.site))
-        _try(task, judge, steps, result, finding, remedy)
+    before = task.snapshot()
+    try:
+        for _ in range(MAX_ROUNDS):
+            candidate = next(_candidates(task, result, tried, unsafe=unsafe), None)
+            if candidate is None:
+                break
+            finding, remedy = candidate
+            tried.add((remedy.name, finding.site))
+            _try(task, judge, steps, result, finding, remedy)
+    except BaseException:
+        before.restore()
+        raise
     return result
 
 
@@ -75,7 +80,7 @@ def _candidates(
     for finding in ordered:
         for name in finding.fixes:
             remedy = all_remedies()[name]()
-            if (name, finding.site) in tried:
+            if (name, finding.site) in tried or remedy.applicability is Applicability.DISPLAY:
                 continue
             text = None
             if remedy.applicability is Applicability.UNSAFE and not unsafe:
@@ -94,16 +99,13 @@ def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding,
     before = task.snapshot()
     try:
         fixes = remedy.apply(patient_of(task, result.after.session), finding)
-        after = task.train(steps)
     except Withheld as reason:
         before.restore()
         result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: {reason}")
         return
-    except BaseException:
-        before.restore()
-        raise
+    after = task.train(steps)
     findings = judge(after.session.trace)
-    gone = not any(same_fault(finding, other) for other in findings)
+    gone = is_gone(finding, result.findings, findings)
     proof = Proof(steps, result.after.loss, after.loss, gone)
     worse = is_worse(result.after, after)
     kept = gone and not worse
@@ -135,9 +137,13 @@ def patient_of(task: Task, session: Session) -> Patient:
     )
 
 
-def same_fault(finding: Finding, other: Finding) -> bool:
-    """Tell whether two findings are the same fault at the same place."""
-    return (finding.code, finding.site) == (other.code, other.site)
+def is_gone(finding: Finding, before: Sequence[Finding], after: Sequence[Finding]) -> bool:
+    """Tell whether a fault is found no more: not at its place, and at fewer places than before.
+
+    The second since a remedy that changes the structure gives places other names.
+    """
+    sites = [[other.site for other in findings if other.code == finding.code] for findings in (before, after)]
+    return finding.site not in sites[1] and len(sites[1]) < len(sites[0])
 
 
 def is_worse(before: Training, after: Training) -> bool:
