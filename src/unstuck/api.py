@@ -139,8 +139,8 @@ class Run:
             withheld = [*self._repairer.withheld, *announcement(self._repairer.available)]
             if self.session.one_of_many:
                 withheld.append("each of several processes would mend its own copy; mend the network in one process")
-        since = self._repairer.judged_from if self._repairer else 0
-        return make_report(trace, self.config, run, self.fixes, withheld, since=since)
+        judged = self._repairer.mended(trace) if self._repairer else None
+        return make_report(trace, self.config, run, self.fixes, withheld, judged=judged)
 
 
 def announcement(available: Sequence[str]) -> list[str]:
@@ -158,10 +158,10 @@ def make_report(
     fixes: Sequence[Fix] = (),
     withheld: Sequence[str] = (),
     *,
-    since: int = 0,
+    judged: Trace | None = None,
 ) -> Report:
-    """Judge a trace, from the step `since` on, and gather everything in a report."""
-    findings, not_checked, silenced = judge(trace.since(since) if since else trace, config)
+    """Judge a trace, or the part of it given as `judged`, and gather everything in a report."""
+    findings, not_checked, silenced = judge(trace if judged is None else judged, config)
     causes = tuple(group(findings))
     return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced)
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from torch.optim.optimizer import Optimizer
-
 from unstuck.capture.intervention import LayerOutput
 from unstuck.findings import Finding, Severity
 from unstuck.fixes.catalogue import all_remedies
@@ -34,7 +32,8 @@ Judge = Callable[[Trace], Sequence[Finding]]
 class InflightRepairer(ForwardRepairer):
     """Applies safe remedies, and with `unsafe` the others too; `judge` says what is wrong by a trace.
 
-    `judged_from` is the first step that the network, as it was last mended, has made.
+    `judged_from` is the first step that the network, as it was last mended, has made; `restarted` says whether its
+    training began anew there, so that it is to be judged as the start of training.
     """
 
     def __init__(self, judge: Judge, *, unsafe: bool) -> None:
@@ -44,6 +43,7 @@ class InflightRepairer(ForwardRepairer):
         ]
         super().__init__(names)
         self.judged_from = 0
+        self.restarted = False
         self._judge = judge
         self._start: Snapshot | None = None
         self._next_check = 0
@@ -70,8 +70,7 @@ class InflightRepairer(ForwardRepairer):
         if step < self._next_check:
             return
         self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
-        trace = network.trace.snapshot()
-        findings = self._judge(trace.since(self.judged_from) if self.judged_from else trace)
+        findings = self._judge(self.mended(network.trace))
         self._rewound, mended = False, False
         for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
             done = [self._treat(network, step, finding, at_start=mended) for finding in (cause.root, *cause.also)]
@@ -79,9 +78,13 @@ class InflightRepairer(ForwardRepairer):
             if mended and not self._rewound:
                 break  # what else is found may follow from that; faults of the start are mended together
         if mended:
-            self.judged_from = step + 1
+            self.judged_from, self.restarted = step + 1, self._rewound
         if self._rewound:
             self._start = Snapshot(network.models, tensors=network.parameters)
+
+    def mended(self, trace: Trace) -> Trace:
+        """Return the record of the network as it was last mended."""
+        return trace.since(self.judged_from, as_start=self.restarted) if self.judged_from else trace.snapshot()
 
     def _treat(self, network: LiveNetwork, step: int, finding: Finding, *, at_start: bool) -> bool:
         """Apply the first remedy of a finding that can be applied now; tell whether one was.
@@ -112,7 +115,7 @@ class InflightRepairer(ForwardRepairer):
         if remedy.initialises and network.trace.facts.weights_loaded:
             raise Withheld("the network has loaded weights")
         optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
-        rewind = self._rewinding(optimizers)
+        rewind = self._rewinding(network, step)
 
         def rescale(aims: Mapping[int, Target]) -> list[Fix]:
             self._targets.update(aims)
@@ -133,7 +136,7 @@ class InflightRepairer(ForwardRepairer):
         if self._start is not None:
             self._start.renew((output.weight, *output.biases))
 
-    def _rewinding(self, optimizers: Sequence[Optimizer]) -> Callable[[], None]:
+    def _rewinding(self, network: LiveNetwork, step: int) -> Callable[[], None]:
         def rewind() -> None:
             if self._start is None:
                 raise Withheld(f"what was learned is spoilt, and the start is not kept beyond {REWIND_STEPS} steps")
@@ -141,7 +144,8 @@ class InflightRepairer(ForwardRepairer):
                 return
             self._rewound = True
             self._start.restore_values()
-            for optimizer in optimizers:
+            for optimizer in network.optimizers:
                 optimizer.state.clear()
+            network.watch_step(step + 1)
 
         return rewind

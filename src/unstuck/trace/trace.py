@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from unstuck.stats.table import SummaryTable
 from unstuck.trace.sites import Edge, Kind, Site
 from unstuck.trace.watching import Watching
 
+Value = TypeVar("Value")
 Series = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 Vector = npt.NDArray[np.float64]
 Place = tuple[SummaryTable, int]
@@ -341,23 +343,28 @@ class Trace:
         copy.facts.optimizer_steps = min(copy.facts.optimizer_steps, step + 1)
         return copy
 
-    def since(self, step: int) -> Trace:
-        """Return a copy that knows only of the steps from `step` on, as a run begun there would have left it.
+    def since(self, step: int, *, as_start: bool = False) -> Trace:
+        """Return a copy that knows only of the steps from `step` on.
 
-        The same holds of facts and sites as in `until`; the start of training is not known to it.
+        The same holds of facts and sites as in `until`. The start of training is not known to it; with `as_start`,
+        training began anew at `step`, which becomes step 0.
         """
-        return self._only(lambda known: known >= step)
+        return self._only(lambda known: known >= step, earlier=step if as_start else 0)
 
-    def _only(self, wanted: Callable[[int], bool]) -> Trace:
+    def _only(self, wanted: Callable[[int], bool], earlier: int = 0) -> Trace:
+        """Return a copy with the steps that are wanted, all numbered `earlier` lower."""
+
+        def kept(values: Mapping[int, Value]) -> dict[int, Value]:
+            return {known - earlier: value for known, value in values.items() if wanted(known)}
+
         copy = self.snapshot()
-        copy.steps = [known for known in copy.steps if wanted(known)]
-        copy.objective = {known: value for known, value in copy.objective.items() if wanted(known)}
-        copy.loss_calls = [call for call in copy.loss_calls if wanted(call.step)]
-        copy._bytes = defaultdict(int, {known: size for known, size in copy._bytes.items() if wanted(known)})
-        for values in (copy._summaries, copy._scalars, copy._vectors):
-            for series in values.values():
-                for known in [known for known in series if not wanted(known)]:
-                    del series[known]
+        copy.steps = [known - earlier for known in copy.steps if wanted(known)]
+        copy.objective = kept(copy.objective)
+        copy.loss_calls = [replace(call, step=call.step - earlier) for call in copy.loss_calls if wanted(call.step)]
+        copy._bytes = defaultdict(int, kept(copy._bytes))
+        copy._summaries = defaultdict(dict, {key: kept(series) for key, series in copy._summaries.items()})
+        copy._scalars = defaultdict(dict, {key: kept(series) for key, series in copy._scalars.items()})
+        copy._vectors = defaultdict(dict, {key: kept(series) for key, series in copy._vectors.items()})
         return copy
 
 
