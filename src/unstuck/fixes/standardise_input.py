@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Fix
@@ -22,7 +23,7 @@ CONSTANT = 1e-6  # of a feature's largest value; float32 computes a constant fea
 
 
 class StandardisedInput(nn.Module):
-    """A layer that is given (x - mean) / std instead of x.
+    """A layer that is given (x - mean) / std instead of x, which may be a packed sequence.
 
     `mean` and `std` are buffers that broadcast against x. Attributes that this module has not are those of the layer.
     """
@@ -36,9 +37,11 @@ class StandardisedInput(nn.Module):
         self.register_buffer("std", std)
         self.train(layer.training)
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Standardise the first argument and call the layer."""
-        return self.layer((x - self.mean) / self.std, *args, **kwargs)
+    def forward(self, input: Tensor | PackedSequence, *args: Any, **kwargs: Any) -> Any:
+        """Standardise the first argument, by torch's name for it, and call the layer."""
+        if isinstance(input, PackedSequence):
+            return self.layer(input._replace(data=(input.data - self.mean) / self.std), *args, **kwargs)
+        return self.layer((input - self.mean) / self.std, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """Look in the layer for what this module has not."""
