@@ -253,9 +253,24 @@ class TestPutBack:
         result = made(net, mending("mend", lambda net, found: None))
         assert [fix.site for fix in result.fixes] == ["fc", "head"]
 
+    def test_training_that_raises_only_with_the_remedy(self, made):
+        def another_width(net: Net, found: Finding) -> None:
+            take_away(net, found)
+            net.fc = nn.Linear(6, 9)
+
+        net = Net(("A001", "fc"))
+        before = bits(net)
+        result = made(net, {**mending("first", another_width), **mending("second", take_away)})
+        assert bits(net) == before
+        assert [(fix.name, fix.kept) for fix in result.fixes] == [("second", True)]
+        (text,) = result.withheld
+        assert text.startswith("first at fc: training fails with it (")
+
     @pytest.mark.parametrize("rounds", [1, 2])
-    @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
-    @pytest.mark.parametrize("where", ["remedy", "trial"])
+    @pytest.mark.parametrize(
+        ("error", "where"),
+        [(RuntimeError("mine"), "remedy"), (KeyboardInterrupt(), "remedy"), (KeyboardInterrupt(), "trial")],
+    )
     def test_an_error_puts_back_even_what_was_kept(self, made, rounds, error, where):
         done: list[str] = []
 

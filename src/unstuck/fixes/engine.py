@@ -51,7 +51,7 @@ def repair(task: Task, judge: Judge, *, unsafe: bool, steps: int) -> Repair:
 
     Each remedy is tried on its own, at most ten, for `steps` steps each; only those are kept that make their finding go
     and the loss no worse. Without `unsafe` only remedies that keep the function of the network are applied.
-    Raises what the model raises; the network is then as it was.
+    Raises what the model raises without any; the network is then as it was.
     """
     begun = task.train(steps)
     result = Repair(begun, begun, judge(begun.session.trace))
@@ -103,7 +103,13 @@ def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding,
         before.restore()
         result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: {reason}")
         return
-    after = task.train(steps)
+    try:
+        after = task.train(steps)
+    except Exception as error:  # noqa: BLE001  (without the remedy it has trained)
+        before.restore()
+        text = f"{type(error).__name__}: {error}"
+        result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: training fails with it ({text})")
+        return
     findings = judge(after.session.trace)
     gone = is_gone(finding, result.findings, findings)
     proof = Proof(steps, result.after.loss, after.loss, gone)

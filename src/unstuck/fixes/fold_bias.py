@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
+from unstuck.fixes.structure import leave
 from unstuck.trace import Kind, Site
 
 
@@ -109,7 +110,10 @@ class FoldBias(Remedy):
 
     def apply(self, patient: Patient, finding: Finding) -> list[Fix]:
         """Fold all redundant biases of the network."""
+        before = [parameter for model in patient.models for parameter in model.parameters()]
         fixes = [fix for model in patient.models for fix in fold_redundant(patient.network, model)]
         if not fixes:
             raise Withheld(f"the output of {finding.site} goes elsewhere too, or its parameters are used twice")
+        left = {id(parameter) for model in patient.models for parameter in model.parameters()}
+        leave(patient, [parameter for parameter in before if id(parameter) not in left])
         return fixes

@@ -73,3 +73,5 @@ def leave(patient: Patient, parameters: Iterable[Tensor]) -> None:
     for optimizer in patient.optimizers:
         for group in optimizer.param_groups:
             group["params"][:] = [held for held in group["params"] if id(held) not in gone]
+        for parameter in parameters:
+            optimizer.state.pop(parameter, None)
