@@ -81,6 +81,51 @@ class TestSafe:
         assert unstuck.fix(net, batch, F.cross_entropy).fixes == ()
 
 
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of outputs near 1
+LAYERS = {
+    "linear": (lambda: nn.Linear(6, 8), nn.BatchNorm1d, (32, 6)),
+    "conv1d": (lambda: nn.Conv1d(4, 8, 3, groups=2), nn.BatchNorm1d, (16, 4, 7)),
+    "conv2d": (lambda: nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d, (8, 3, 9, 9)),
+    "conv3d": (lambda: nn.Conv3d(2, 8, 2), nn.BatchNorm3d, (4, 2, 4, 4, 4)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 8, 3, groups=2), nn.BatchNorm2d, (8, 4, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_layer_and_norm_keeps_its_outputs_in_both_modes(kind, momentum, affine, dtype):
+    make, norm, shape = LAYERS[kind]
+    head = nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten()) if len(shape) > 2 else nn.Identity()
+    net = nn.Sequential(make(), norm(8, affine=affine, momentum=momentum), nn.Tanh(), head, nn.Linear(8, 3)).to(dtype)
+    x = torch.randn(shape, dtype=dtype)
+    with torch.no_grad():
+        net[0].bias.normal_(0, 3)
+        for _ in range(5):
+            net(x + torch.randn(shape, dtype=dtype))
+    before = copy.deepcopy(net)
+    report = unstuck.fix(net, (x, torch.randint(3, (len(x),))), F.cross_entropy, steps=3)
+    assert [fix.name for fix in report.fixes if fix.kept] == ["fold-bias-into-norm"]
+    assert net[0].bias is None
+    for training in (False, True, False):  # the passes in training mode move the running statistics of both
+        expected, got = (n.train(training)(x) for n in (before, net))
+        torch.testing.assert_close(got, expected, atol=ROUNDING[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("make", [linear, conv])
+def test_the_bias_leaves_its_optimizer(make):
+    net, batch = trained(make)
+    bias = net[0].bias
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    F.cross_entropy(net(batch[0]), batch[1]).backward()
+    optimizer.step()
+    unstuck.fix(net, batch, F.cross_entropy, optimizer)
+    assert not any(held is bias for group in optimizer.param_groups for held in group["params"])
+    assert bias not in optimizer.state
+    assert len(optimizer.state_dict()["state"]) == len(list(net.parameters()))
+
+
 class TestLeftAlone:
     def untouched(self, net: nn.Module, x: Tensor) -> None:
         before = copy.deepcopy(net.state_dict())
