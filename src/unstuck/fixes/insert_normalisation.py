@@ -10,7 +10,7 @@ from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Layer, Patient, Remedy, Withheld
 from unstuck.fixes.structure import Seat, join_optimizer, leave, seat_of
 from unstuck.rules.depth import chains
-from unstuck.trace import Role
+from unstuck.trace import Kind, Role, Site
 
 MIN_BATCH = 16  # samples; statistics of fewer are too noisy (Wu & He 2018, https://arxiv.org/abs/1803.08494, figure 1)
 
@@ -54,6 +54,7 @@ class InsertNormalisation(Remedy):
         if not layers:
             raise Withheld("the chain of layers is not known any more")
         places = [(layer := patient.layer_at(site), seat_of(patient, layer.weight)) for site in layers]
+        rounds = min(_calls(patient, site) for site in patient.trace.of_kind(Kind.WEIGHT_LAYER))
         for layer, seat in places:
             if type(seat.module) not in BATCH_NORMS:
                 raise Withheld(
@@ -61,6 +62,8 @@ class InsertNormalisation(Remedy):
                 )
             if not any(held is layer.weight for held in seat.module._parameters.values()):
                 raise Withheld(f"{seat.path} computes its weight from others")
+            if _calls(patient, layer.site) > rounds:
+                raise Withheld(f"{seat.path} runs several times in a pass")
         patient.rewind()
         batched = patient.batch_size >= MIN_BATCH
         norms = [_insert(patient, layer, seat, batched=batched) for layer, seat in reversed(places)][::-1]
@@ -73,6 +76,11 @@ class InsertNormalisation(Remedy):
                 step=patient.step,
             )
         ]
+
+
+def _calls(patient: Patient, site: Site) -> int:
+    """Return how often a layer ran in one step; more than once as well where gradients are accumulated."""
+    return int(max((count for _, count in patient.trace.scalars(site, "calls")), default=1))
 
 
 def _insert(patient: Patient, layer: Layer, seat: Seat, *, batched: bool) -> tuple[str, nn.Module]:
