@@ -147,8 +147,8 @@ def announcement(available: Sequence[str]) -> list[str]:
     """Return the line that announces the unsafe repairs that were not asked for."""
     if not available:
         return []
-    names = ", ".join(dict.fromkeys(available))
-    return [f"these change the training, so they are made with --unsafe-fixes (unsafe=True) only: {names}"]
+    names = ", ".join(dict.fromkeys(text.split(" at ")[0] for text in available))
+    return [f"{names}: only with --unsafe-fixes (unsafe=True), for they change the training"]
 
 
 def make_report(

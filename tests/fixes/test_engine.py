@@ -425,7 +425,7 @@ class TestPublic:
         report = unstuck.fix(net, (X, Y), F.cross_entropy, steps=40)
         assert report.fixes == ()
         (line,) = report.withheld
-        assert line.startswith("these change the training, so they are made with --unsafe-fixes (unsafe=True) only: ")
+        assert line.endswith(": only with --unsafe-fixes (unsafe=True), for they change the training")
         assert "rescale-weights" in line
         assert f"not mended: {line}" in str(report)
         assert bits(net) == before

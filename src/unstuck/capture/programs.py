@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import importlib.util
 import json
 import linecache
@@ -89,6 +90,10 @@ def read_script(path: Path, text_of: Path | None = None) -> Program:
     Raises ScriptError.
     """
     text, file = _bytes(path if text_of is None else text_of), os.path.abspath(path)
+    if text_of is not None:
+        with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # which running it will show
+            shown = importlib.util.decode_source(text)
+            linecache.cache[file] = (len(shown), None, shown.splitlines(keepends=True), file)
     return Program(path.name, str(path), os.path.dirname(os.path.realpath(file)), (Source(text, file),), _globals(file))
 
 

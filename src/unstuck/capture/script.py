@@ -18,7 +18,7 @@ from typing import Any
 from unstuck.capture.programs import Program, ScriptError, read_script
 from unstuck.capture.session import StopTraining
 
-__all__ = ["INTERRUPTED", "Outcome", "ScriptError", "run_program", "run_script", "stdout_to_stderr"]
+__all__ = ["INTERRUPTED", "Outcome", "ScriptError", "run_program", "run_script", "stdout_to_stderr", "terminable"]
 
 INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 
@@ -52,7 +52,7 @@ def run_program(
     `before_exit` is called with the exit code when the program leaves by `os._exit`, which nothing else survives.
     SIGTERM, where the program does not handle it, ends it like `sys.exit`, so that a report can follow.
     """
-    with _as_main(program, arguments, restore=restore) as module, _exits(before_exit), _terminable():
+    with _as_main(program, arguments, restore=restore) as module, _exits(before_exit), terminable():
         try:
             for source in program.sources:
                 exec(source.compile(), module.__dict__)
@@ -107,7 +107,7 @@ def _exits(before_exit: Callable[[int], None] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Make SIGTERM raise SystemExit, unless the program is not in the main thread or handles it already."""
     default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not default or threading.current_thread() is not threading.main_thread():

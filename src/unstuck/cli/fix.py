@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unstuck.capture.script import terminable
 from unstuck.cli.errors import fail
+from unstuck.findings import Finding, Severity
+from unstuck.fixes.patches.catalogue import all_patchers
+from unstuck.fixes.patches.patch import unified_diff
 from unstuck.fixes.scripts import Repaired, ScriptFailedError, repair_script
+from unstuck.report.text import place
 
 STEPS = 200  # of each run, unless said otherwise
 
@@ -33,17 +39,21 @@ def fix(
 ) -> None:
     """Show the patches that remove what is wrong with SCRIPT, each proven by running it with and without.
 
-    Nothing is changed without --write. Options of unstuck stand before SCRIPT; what follows belongs to the script.
+    SCRIPT is changed with --write alone. Each run is a real one: it writes the files that SCRIPT writes; its output is
+    not shown. Options of unstuck stand before SCRIPT; what follows belongs to the script.
     """
     if script.suffix == ".ipynb":
         fail(f"{script} is a notebook, which cannot be patched; run it with `unstuck run` and mend the cells it names")
     if not script.is_file():
         fail(f"no script at {script}; check the path (now in {Path.cwd()})")
-    if write and not os.access(script, os.W_OK):
-        fail(f"cannot write {script}; check its permissions, or leave --write out to see the patches")
+    if write and not all(os.access(path, os.W_OK) for path in (script, script.parent, script.resolve().parent)):
+        fail(f"cannot write {script} or its folder; check the permissions, or leave --write out to see the patches")
     try:
-        result = repair_script(script, arguments or [], steps, lambda text: typer.echo(f"unstuck: {text}", err=True))
-    except (ScriptFailedError, OSError, UnicodeDecodeError) as error:
+        with terminable():
+            result = repair_script(
+                script, arguments or [], steps, lambda text: typer.echo(f"unstuck: {text}", err=True)
+            )
+    except (ScriptFailedError, OSError, ValueError) as error:
         fail(error)
     typer.echo(render(result), nl=False)
     if result.kept and write:
@@ -54,45 +64,84 @@ def fix(
 
 
 def render(result: Repaired) -> str:
-    """Return what was found, tried and proven, and the diff of what was kept."""
-    lines = [
+    """Return what was found, tried and proven, what has no patch and why, and the diff of what was kept."""
+    name, first = result.file.path.name, result.first
+    lines = [f"{name} itself fails after {first.steps} steps: {first.error}"] if first.exit_code else []
+    lines += [
         f"{'kept' if tried.kept else 'not kept'}: {tried.patch.name} for {tried.patch.code} at "
-        f"{result.file.name}:{tried.patch.line}: {tried.patch.summary}\n"
+        f"{name}:{tried.patch.line}: {tried.patch.summary}\n"
         f"    {tried.proof}{f'; {tried.why}' if tried.why else ''}"
         for tried in result.tried
     ]
-    lines += [f"no patch for {r.code} at {result.file.name}:{r.line}: {r.reason}" for r in result.refused]
-    if not lines:
-        codes = ", ".join(dict.fromkeys(finding.code for finding in result.first.findings))
-        found = f"{codes} found, which no patch removes; see `unstuck run {result.file}`" if codes else "no fault found"
-        lines = [f"{found} in {result.first.steps} steps"]
-    text = "\n".join(lines) + "\n"
-    return text + (f"\n{diff(result)}\n" if result.kept else "")
+    lines += [f"no patch for {r.code} at {name}:{r.line}: {r.reason}" for r in result.refused]
+    lines += _left(result)
+    if not any(finding.severity > Severity.INFO for finding in first.findings) and not result.tried:
+        lines.append(f"no fault found in {first.steps} steps")
+    return "\n".join([*lines, *(["", diff(result)] if result.kept else [""])])
+
+
+def _left(result: Repaired) -> Iterable[str]:
+    """Say of the faults that are left, and of which no patch can be made here, where they are and what may help."""
+    script, unpatched = result.file.path, []
+    for finding in result.last.findings:
+        if finding.code not in all_patchers():
+            unpatched += [finding.code] if finding.severity > Severity.INFO else []
+        elif not _is_in(script, finding):
+            where = place(finding.location) or finding.site
+            yield (
+                f"no patch for {finding.code} at {where}: only {script.name} is patched; "
+                f"`unstuck rule {finding.code}` says what to change there"
+            )
+    if unpatched:
+        codes = ", ".join(dict.fromkeys(unpatched))
+        yield f"left: {codes}, which no patch removes; see `unstuck run {script}`"
+
+
+def _is_in(script: Path, finding: Finding) -> bool:
+    return finding.location is not None and Path(finding.location.file).resolve() == script.resolve()
 
 
 def diff(result: Repaired) -> str:
     """Return the unified diff from the script to its patched text."""
-    old, new = (text.splitlines(keepends=True) for text in (result.before, result.after))
-    lines = difflib.unified_diff(old, new, f"a/{result.file.name}", f"b/{result.file.name}")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return unified_diff(result.file.text, result.after, result.file.path.name) + "\n"
 
 
 def write_patched(script: Path, result: Repaired) -> Path:
     """Put the patched text in the script's place, all or nothing; return the backup's path, which is always new."""
-    if script.read_bytes() != result.before.encode("utf-8"):
-        fail(f"{script} was changed while it was tried; nothing is written, run the command again")
-    backup = script.with_name(f"{script.name}.orig")
-    number = 1
-    while backup.exists():
-        backup, number = script.with_name(f"{script.name}.orig{number}"), number + 1
-    target = script.resolve()
+    before, after = (result.file.encoded(text) for text in (result.file.text, result.after))
+    target, temporary, backup = script.resolve(), "", None
     try:
-        shutil.copy2(target, backup)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        if script.read_bytes() != before:
+            fail(f"{script} was changed while it was tried; nothing is written, run the command again")
+        backup = _new_backup(script, before)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(result.after.encode("utf-8"))
-        os.chmod(name, stat.S_IMODE(target.stat().st_mode))
-        os.replace(name, target)
+            file.write(after)
+        known = target.stat()
+        os.chmod(temporary, stat.S_IMODE(known.st_mode))
+        with contextlib.suppress(OSError, AttributeError):
+            os.chown(temporary, known.st_uid, known.st_gid)
+        os.replace(temporary, target)
     except OSError as error:
+        if backup is not None:
+            backup.unlink(missing_ok=True)
         fail(f"cannot write {script}: {error.strerror}; it is as it was")
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
     return backup
+
+
+def _new_backup(script: Path, content: bytes) -> Path:
+    """Write a script's content under a name beside it that nothing has yet, with the script's times and mode."""
+    number = 0
+    while True:
+        backup = script.with_name(f"{script.name}.orig{number or ''}")
+        try:
+            with backup.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            number += 1
+            continue
+        shutil.copystat(script, backup)
+        return backup

@@ -63,7 +63,8 @@ OutputFormatOption = Annotated[
     typer.Option("--output-format", help="json: the report alone on standard output, the script's on standard error."),
 ]
 SaveOption = Annotated[
-    Path | None, typer.Option("--save", metavar="DIR", help="Also write report.json and report.txt to DIR.")
+    Path | None,
+    typer.Option("--save", metavar="DIR", help="Also write report.json, report.txt and, with fixes, fixes.py to DIR."),
 ]
 EveryOption = Annotated[
     int | None,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.findings import Evidence, Finding, Place, Severity
+from unstuck.fixes.files import SourceFile, read_source
 from unstuck.fixes.fix import Proof
 from unstuck.fixes.patches.catalogue import Refusal, all_patchers, propose
 from unstuck.fixes.patches.patch import Patch
@@ -33,13 +36,16 @@ class ScriptFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class ScriptRun:
-    """What a watched run of a script showed; `loss` is its mean objective over the last steps, infinite if it broke."""
+    """What a watched run of a script showed; `loss` is its mean objective over the last steps, infinite if it broke.
+
+    `exit_code` is the script's own; `error` the last line on standard error of a script that failed.
+    """
 
     findings: tuple[Finding, ...]
     loss: float
     steps: int
     exit_code: int
-    error: str = ""  # the last line on standard error, of a run that failed
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,9 @@ class Tried:
 
 @dataclass
 class Repaired:
-    """A script's text before and after, its runs, the patches that were tried in order, and what has no patch."""
+    """A script as it was, its text after, its runs, the patches tried in order, and which findings have none."""
 
-    file: Path
-    before: str
+    file: SourceFile
     first: ScriptRun
     after: str
     last: ScriptRun
@@ -71,18 +76,43 @@ class Repaired:
 
 
 def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequence[str] = ()) -> ScriptRun:
-    """Run a script under watch for at most `steps` updates; raises ScriptFailedError when it gives no report."""
+    """Run a script under watch for at most `steps` updates, from the beginning of its input if that is a file.
+
+    Raises ScriptFailedError when it ends without any training that can be judged.
+    """
     command = [sys.executable, "-m", "unstuck", "run", "--output-format", "json", "--steps", str(steps), *options]
-    done = subprocess.run([*command, str(script), *arguments], capture_output=True, text=True, check=False)
+    command += ["--", str(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, stdin=_input())
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    last += "; its standard input is empty here, unless it is a file" if last.startswith("EOFError") else ""
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        last = "\n".join(done.stderr.splitlines()[-5:])
-        raise ScriptFailedError(f"{script} gave no report (exit code {done.returncode}):\n{last}") from None
-    loss = report["loss"]["recent"]
+        raise ScriptFailedError(f"{script} gave no report (exit code {done.returncode}): {last}") from None
+    loss, run = report["loss"]["recent"], report["run"]
     findings = tuple(finding for cause in report["causes"] for finding in _findings(cause))
-    error = done.stderr.strip().splitlines()[-1] if done.returncode and done.stderr.strip() else ""
-    return ScriptRun(findings, math.inf if loss is None else loss, report["run"]["steps"], done.returncode, error)
+    if run["internal_error"]:
+        raise ScriptFailedError(f"watching {script} ended by an internal error: {run['internal_error']}")
+    if run["exit_code"] and not run["backward_calls"]:
+        raise ScriptFailedError(f"{script} ends before any training (exit code {run['exit_code']}): {last}")
+    if not run["backward_calls"] and not findings:  # findings may say why there is no training
+        raise ScriptFailedError(f"no backward pass was seen in {script}; name the script that trains")
+    error = last if run["exit_code"] else ""
+    return ScriptRun(findings, math.inf if loss is None else loss, run["steps"], run["exit_code"], error)
+
+
+def _input() -> int | None:
+    """Return what a run has as standard input: a file that was redirected there, from its start; else nothing.
+
+    A pipe or a terminal could be read by one run only.
+    """
+    try:
+        if stat.S_ISREG(os.fstat(0).st_mode):
+            os.lseek(0, 0, os.SEEK_SET)
+            return None
+    except OSError:  # it is closed
+        pass
+    return subprocess.DEVNULL
 
 
 def repair_script(
@@ -90,19 +120,19 @@ def repair_script(
 ) -> Repaired:
     """Find and prove patches for a script, root causes first; `said` is told what is being done.
 
-    Raises ScriptFailedError when the script cannot be run, OSError and UnicodeDecodeError when it cannot be read.
+    Raises ScriptFailedError when the script does not train, OSError and ValueError when it cannot be read.
     """
-    text = script.read_bytes().decode("utf-8")
+    file = read_source(script)
     said(f"running {script.name} for {steps} steps")
     first = run_script(script, arguments, steps)
-    result = Repaired(script, text, first, text, first)
-    seen: set[str] = {text}
+    result = Repaired(file, first, file.text, first)
+    seen: set[str] = {file.text}
     for _ in range(MAX_ROUNDS):
         patch = next(_proposals(result, seen), None)
         if patch is None:
             break
         seen.add(patch.after)
-        said(f"trying {patch.name} for {patch.code} at line {patch.line}")
+        said(f"trying {patch.name} for {patch.code} at line {patch.line}: {steps} steps")
         tried, run = _prove(result, patch, arguments, steps)
         result.tried.append(tried)
         if tried.kept:
@@ -113,7 +143,7 @@ def repair_script(
 def _proposals(result: Repaired, seen: set[str]) -> Iterator[Patch]:
     """Yield the patches of the text as it now is, by what was last found in it; note what has none."""
     result.refused = []
-    for proposal in propose(result.after, result.last.findings, result.file):
+    for proposal in propose(result.after, result.last.findings, result.file.path):
         if isinstance(proposal, Refusal):
             result.refused.append(proposal)
         elif proposal.after not in seen:
@@ -124,12 +154,13 @@ def _prove(result: Repaired, patch: Patch, arguments: Sequence[str], steps: int)
     """Run the patched text and compare it with the text before."""
     before = result.last
     with tempfile.TemporaryDirectory(prefix="unstuck-") as folder:
-        file = Path(folder) / result.file.name
-        file.write_bytes(patch.after.encode("utf-8"))
+        script = result.file.path
+        file = Path(folder) / script.name
+        file.write_bytes(result.file.encoded(patch.after))
         try:
-            after = run_script(result.file, arguments, steps, ["--text-of", str(file)])
+            after = run_script(script, arguments, steps, ["--text-of", str(file)])
         except ScriptFailedError as error:
-            after = ScriptRun((), math.inf, 0, 1, str(error).splitlines()[-1])
+            after = ScriptRun((), math.inf, 0, 1, str(error))
     gone = sum(f.code == patch.code for f in after.findings) < sum(f.code == patch.code for f in before.findings)
     proof = Proof(min(steps, max(before.steps, after.steps)), before.loss, after.loss, gone)
     why = _objection(before, after, patch, gone=gone)
@@ -138,7 +169,7 @@ def _prove(result: Repaired, patch: Patch, arguments: Sequence[str], steps: int)
 
 def _objection(before: ScriptRun, after: ScriptRun, patch: Patch, *, gone: bool) -> str:
     """Say why a patch is not to be kept; "" when it is."""
-    if after.exit_code and not before.exit_code:
+    if after.exit_code and (not before.exit_code or after.steps < before.steps):
         return f"the patched script fails: {after.error}"
     if not gone:
         return f"{patch.code} is still found"

@@ -139,14 +139,21 @@ class Report:
             random.setstate(state)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write report.json and report.txt into an existing or new folder; return their paths. Raises OSError."""
+        """Write report.json, report.txt and, when there are fixes, fixes.py into an existing or new folder.
+
+        fixes.py holds the snippets that do the same in the user's own code; one of an earlier report goes. Returns the
+        paths of what was written; raises OSError.
+        """
+        from unstuck.report import snippets  # it imports this module
+
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, output_format in (("report.json", "json"), ("report.txt", "text")):
-            path = folder / name
-            path.write_text(self.render(output_format, verbose=True), encoding="utf-8")
-            paths.append(path)
-        return paths
+        texts = {f"report.{end}": self.render(name, verbose=True) for end, name in (("json", "json"), ("txt", "text"))}
+        texts |= {snippets.FILE: snippets.render(self)} if any(fix.kept for fix in self.fixes) else {}
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        if snippets.FILE not in texts and snippets.is_ours(folder / snippets.FILE):
+            (folder / snippets.FILE).unlink()
+        return [folder / name for name in texts]
 
     def __str__(self) -> str:
         return self.render().rstrip("\n")

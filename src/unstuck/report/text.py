@@ -132,7 +132,7 @@ def _print_fixes(console: Console, report: Report) -> None:
         if fixes:
             console.print(Text(f"\n{title}", "bold green" if fixes[0].kept else "bold yellow"))
         for fix in fixes:
-            _indented(console, Text(f"{fix.code} {_fix(fix)}"))
+            _indented(console, Text(f"{fix.code} {fix_line(fix)}"))
             if fix.proof is not None:
                 _indented(console, Text(str(fix.proof)), by=6)
             for line in (fix.snippet if fix.kept else fix.why).splitlines():
@@ -141,7 +141,8 @@ def _print_fixes(console: Console, report: Report) -> None:
         console.print(Text(f"\nnot mended: {text}", "yellow"), soft_wrap=True)
 
 
-def _fix(fix: AppliedFix) -> str:
+def fix_line(fix: AppliedFix) -> str:
+    """Return what a fix did: its name, where, when, and the statistic before and after."""
     unit = "" if fix.unit == "1" else f" {fix.unit}"
     where = f" ({place(fix.location)})" if fix.location else ""
     when = f" after step {fix.step}" if fix.step else ""

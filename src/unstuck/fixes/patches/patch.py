@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -34,10 +35,14 @@ class Patch:
 
     def diff(self) -> str:
         """Return the change as a unified diff of the file's name."""
-        name = PurePath(self.file).name
-        old, new = (text.splitlines(keepends=True) for text in (self.before, self.after))
-        lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
-        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        return unified_diff(self.before, self.after, PurePath(self.file).name)
+
+
+def unified_diff(before: str, after: str, name: str) -> str:
+    """Return the unified diff from one text of a file to another, as `diff -u` and `git diff` write it."""
+    old, new = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (before, after))
+    lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 class Patcher(ABC):
@@ -66,6 +71,8 @@ class Patcher(ABC):
             source = Source(text)
         except cst.ParserSyntaxError as error:
             raise NoPatch(f"{file.name} cannot be parsed: {error.message}") from None
+        if source.module.code != text:
+            raise NoPatch(f"{file.name} has line endings that cannot be kept")
         after = self.rewrite(source, finding).code
         try:
             same = ast.dump(ast.parse(after)) == ast.dump(ast.parse(text))
