@@ -1,8 +1,9 @@
 import dataclasses
+import math
 
 import pytest
 
-from unstuck.fixes.fix import Applicability, Fix
+from unstuck.fixes.fix import Applicability, Fix, Proof
 from unstuck.trace import Location
 
 MADE = Fix(
@@ -36,3 +37,17 @@ def test_it_cannot_be_changed():
 
 def test_applicabilities():
     assert [a.value for a in Applicability] == ["safe", "unsafe", "display"]
+
+
+def test_where_only_the_absence_of_the_finding_was_seen():
+    assert str(dataclasses.replace(MADE, after=None)).endswith("27.88 → none")
+
+
+def test_unless_said_otherwise_it_was_kept_before_the_first_step_and_is_not_proven():
+    assert (MADE.step, MADE.proof, MADE.kept, MADE.why, MADE.snippet) == (0, None, True, "", "")
+
+
+@pytest.mark.parametrize(("gone", "said"), [(True, "the finding is gone"), (False, "the finding is still made")])
+def test_a_proof_reads_as_one_line(gone, said):
+    assert str(Proof(200, 1.23456, 0.1, gone)) == f"loss after 200 steps 1.235 → 0.1, {said}"
+    assert str(Proof(1, math.inf, 2.0, gone)) == f"loss after 1 step inf → 2, {said}"

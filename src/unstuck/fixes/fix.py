@@ -35,7 +35,8 @@ class Proof:
 
     def __str__(self) -> str:
         finding = "the finding is gone" if self.gone else "the finding is still made"
-        return f"loss after {self.steps} steps {self.loss_before:.4g} → {self.loss_after:.4g}, {finding}"
+        steps = f"{self.steps} step{'' if self.steps == 1 else 's'}"
+        return f"loss after {steps} {self.loss_before:.4g} → {self.loss_after:.4g}, {finding}"
 
 
 @dataclass(frozen=True)

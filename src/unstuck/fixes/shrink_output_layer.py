@@ -79,7 +79,8 @@ class ShrinkOutputLayer(Remedy):
     On loaded weights, on weights shared with an embedding (both are refused), or where the bias is a prior on purpose.
 
     ## References
-    Second-order expansion of log-sum-exp: logits of standard deviation s cost about s²/2 nat above the baseline.
+    Init well, in A Recipe for Training Neural Networks, https://karpathy.github.io/2019/04/25/recipe/; second-order
+    expansion of log-sum-exp: logits of standard deviation s cost about s²/2 nat above the baseline.
     """
 
     name = "shrink-output-layer"
