@@ -7,7 +7,9 @@ from unstuck.api import Run, assert_trainable, check, explain, fix, watch
 from unstuck.config import Config
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Fix
+from unstuck.fixes.fold_norm import fold_norms
 from unstuck.fixes.learning_rate import suggest_lr
+from unstuck.fixes.recalibrate import recalibrate
 from unstuck.report import Report
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "check",
     "explain",
     "fix",
+    "fold_norms",
+    "recalibrate",
     "suggest_lr",
     "watch",
 ]
