@@ -84,6 +84,11 @@ def everything(net: nn.Module, *optimizers: torch.optim.Optimizer) -> dict[str, 
     }
 
 
+def zeros_like(value: Tensor) -> Tensor:
+    zeros = torch.zeros(value.shape).to(value.dtype)
+    return zeros.to_sparse() if value.is_sparse else zeros
+
+
 @pytest.fixture
 def net() -> Net:
     torch.manual_seed(0)
@@ -160,6 +165,42 @@ class TestTensors:
         net.head.bias.data = torch.zeros(3)
         kept.restore()
         assert everything(net) == before
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            torch.tensor([1 + 2j, -0.0]),
+            torch.tensor([1 + 2j, 3]).conj(),
+            torch.tensor([1 + 2j, 3]).conj().imag,
+            torch.tensor([True, False]),
+            torch.arange(3),
+            torch.tensor(2),
+            torch.empty(0, 3),
+            torch.ones(2, dtype=torch.float16),
+            torch.ones(2, dtype=torch.bfloat16),
+            torch.ones(2).to(torch.float8_e4m3fn),
+            torch.eye(3).to_sparse(),
+        ],
+        ids=lambda value: f"{value.dtype} {value.layout}",
+    )
+    def test_buffers_of_any_type(self, value):
+        net = nn.Module()
+        net.register_buffer("held", value.clone())
+        net.tensor = value.clone()
+        kept = Snapshot([net])
+        for tensor in (net.held, net.tensor):
+            tensor.data.copy_(zeros_like(value))
+        kept.restore()
+        for tensor in (net.held, net.tensor):
+            now, then = (x.to_dense().resolve_conj().resolve_neg().to(torch.complex64) for x in (tensor, value))
+            assert bits(now) == bits(then)
+
+    def test_tensors_without_data(self):
+        net = nn.Linear(2, 2, device="meta")
+        weight, kept = net.weight, Snapshot([net])
+        net.weight = None
+        kept.restore()
+        assert net.weight is weight
 
     def test_tied_ones_stay_tied(self, net):
         kept = Snapshot([net])

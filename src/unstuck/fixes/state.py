@@ -157,9 +157,11 @@ class _Tensor:
 
 
 def _same(tensor: Tensor, value: Tensor) -> bool:
-    """Tell whether two tensors hold the same bits: 0 is not -0, and a NaN is itself."""
+    """Tell whether two tensors hold the same bits: 0 is not -0, and a NaN is itself; no where bits cannot be seen."""
     if (tensor.shape, tensor.dtype, tensor.device) != (value.shape, value.dtype, value.device):
         return False
+    if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
+        return tensor.is_meta
     return torch.equal(*(held.contiguous().reshape(-1).view(torch.uint8) for held in (tensor, value)))
 
 
