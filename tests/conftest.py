@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -79,3 +83,35 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         return Said(int(left.value.code or 0), said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let the runs that `unstuck fix` starts happen in this process, which has torch already; the commands, as a list.
+
+    Modules that a script imports from its own folder are forgotten again.
+    """
+    from unstuck import cli
+    from unstuck.fixes import scripts
+
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "unstuck"]
+        commands.append(command[3:])
+        out, err, known, code = io.StringIO(), io.StringIO(), set(sys.modules), 0
+        with monkeypatch.context() as here, redirect_stdout(out), redirect_stderr(err):
+            here.setattr(sys, "argv", ["unstuck", *command[3:]])
+            here.setitem(sys.modules, "__main__", sys.modules["__main__"])
+            try:
+                cli.main()
+            except SystemExit as left:
+                code = int(left.code or 0)
+        folder = str(Path(command[command.index("--", 3) + 1]).parent)
+        for name in set(sys.modules) - known:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
+                del sys.modules[name]
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    monkeypatch.setattr(scripts, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
+    return commands

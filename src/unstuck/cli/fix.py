@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -133,15 +134,17 @@ def write_patched(script: Path, result: Repaired) -> Path:
 
 
 def _new_backup(script: Path, content: bytes) -> Path:
-    """Write a script's content under a name beside it that nothing has yet, with the script's times and mode."""
-    number = 0
-    while True:
+    """Write a script's content beside it, under a name that nothing has yet; raises OSError, leaving nothing."""
+    for number in itertools.count():
         backup = script.with_name(f"{script.name}.orig{number or ''}")
-        try:
-            with backup.open("xb") as file:
-                file.write(content)
-        except FileExistsError:
-            number += 1
-            continue
+        with contextlib.suppress(FileExistsError):
+            file = backup.open("xb")
+            break
+    try:
+        with file:
+            file.write(content)
         shutil.copystat(script, backup)
-        return backup
+    except BaseException:
+        backup.unlink()
+        raise
+    return backup
