@@ -338,3 +338,11 @@ def test_losses_parameters_and_random_numbers_are_bit_identical(train, every):
     assert watched == bare
     assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_which_modules_were_called_themselves():
+    whole, parts, unused = (nn.Sequential(nn.Linear(2, 2), nn.Tanh()) for _ in range(3))
+    with Session() as session:
+        (whole(torch.ones(1, 2)) + parts[1](parts[0](torch.ones(1, 2)))).sum().backward()
+    assert [session.has_run(module) for module in (whole, whole[0], parts[0])] == [True] * 3
+    assert [session.has_run(module) for module in (parts, unused, unused[0])] == [False] * 3

@@ -223,6 +223,24 @@ class TestSequential:
         assert len(net[1]) == 3 * DEPTH + 1
         assert fix.site.split(", ") == [f"1.{2 * k}" for k in range(DEPTH)]
 
+    def test_where_entries_are_called_by_number_they_keep_it(self):
+        class Numbered(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = flat()
+
+            def forward(self, x: Tensor) -> Tensor:
+                for k in range(DEPTH):
+                    x = self.net[2 * k + 1](self.net[2 * k](x))
+                return self.net[-1](x)
+
+        net = Numbered()
+        (fix,) = applied(net, (32, WIDTH))
+        assert fix.site.split(", ") == [f"net.{2 * k}" for k in range(DEPTH)]
+        assert [type(m).__name__ for m in net.net] == ["Sequential", "Tanh"] * DEPTH + ["Linear"]
+        net(torch.randn(32, WIDTH)).sum().backward()
+        assert all(p.grad is not None for p in net.parameters())
+
     @pytest.mark.parametrize("training", [True, False])
     def test_mode_and_precision_are_those_of_the_layer(self, training):
         net = flat().double().train(training)

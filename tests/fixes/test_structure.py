@@ -84,6 +84,11 @@ class TestSeat:
         assert list(model[2]["a"]) == [old, new]
         assert model[2]["a"].training is new.training is training
 
+    def test_where_no_entry_is_wanted_the_others_keep_their_numbers(self):
+        model = net()
+        seat_of(patient(model), model[0].weight).insert_after(nn.Tanh(), entry=False)
+        assert [type(m).__name__ for m in model] == ["Sequential", "ReLU", "ModuleDict"]
+
     def test_a_sequence_with_names_or_of_a_class_of_ones_own_keeps_its_entries(self):
         class Own(nn.Sequential):
             pass

@@ -109,6 +109,11 @@ class ModuleTracker:
         """Return the path of a module that has run in a sampled step (or is part of one that has), or None."""
         return self._paths.get(module)
 
+    def has_run(self, module: nn.Module) -> bool:
+        """Tell whether a module was called itself in a sampled step, not only what it holds."""
+        known = self._known.get(id(module))
+        return known is not None and known[0]() is module
+
     def name_for(self, root: nn.Module) -> str:
         """Return the name that would stand before the paths of another tree of modules, without giving it away."""
         kind = own_class(unwrapped(root)).__name__

@@ -184,6 +184,10 @@ class Session(UnwatchedSteps):
         """Install something; what that returns undoes it when the watching ends."""
         self._undo.append(install())
 
+    def has_run(self, module: nn.Module) -> bool:
+        """Tell whether a module was called itself, not only what it holds."""
+        return self._modules.has_run(module)
+
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
         return self._recorder.parameters.knows(tensor)

@@ -28,9 +28,9 @@ class InsertNormalisation(Remedy):
     ## What it does
     Inserts batch normalisation behind the linear and convolution modules of the chain that the finding speaks of, where
     batches have 16 samples or more; layer normalisation (over the channels and positions of a convolution) where they
-    have fewer, or where a linear layer is applied to sequences. In an `nn.Sequential` it becomes an entry of its own;
-    a layer held by an attribute is replaced by a small `nn.Sequential` of both. A bias that batch normalisation makes
-    redundant is dropped. The new parameters join the optimizer's group of their layer.
+    have fewer, or where a linear layer is applied to sequences. In an `nn.Sequential` that is called as a whole it
+    becomes an entry of its own; any other layer is replaced by a small `nn.Sequential` of both. A bias that batch
+    normalisation makes redundant is dropped. The new parameters join the optimizer's group of their layer.
 
     ## When it must not be used
     On loaded weights, and where training is resumed from checkpoints: the names of parameters change. Not in networks
@@ -92,7 +92,7 @@ def _insert(patient: Patient, layer: Layer, seat: Seat, *, batched: bool) -> tup
     if bias is not None and isinstance(norm, nn.modules.batchnorm._BatchNorm):
         module._parameters["bias"] = None
         leave(patient, [bias])
-    seat.insert_after(norm)
+    seat.insert_after(norm, entry=patient.network.has_run(seat.parent))  # else its entries are called by their numbers
     return seat.path, norm
 
 

@@ -58,6 +58,9 @@ class LiveNetwork(Protocol):
     def forget_parameter(self, parameter: Tensor) -> None:
         """Watch a parameter no more: the network has lost it."""
 
+    def has_run(self, module: nn.Module) -> bool:
+        """Tell whether a module was called itself, not only what it holds."""
+
     def while_watched(self, install: Callable[[], Callable[[], None]]) -> None:
         """Install something; what that returns undoes it when the watching ends."""
 

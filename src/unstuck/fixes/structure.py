@@ -25,13 +25,14 @@ class Seat:
             raise Withheld(f"{self.path} is not where it was")
         self.parent._modules[self.name] = module
 
-    def insert_after(self, module: nn.Module) -> None:
+    def insert_after(self, module: nn.Module, *, entry: bool = True) -> None:
         """Let another module take the output from here on.
 
-        In an `nn.Sequential` it becomes the next entry; elsewhere both become one `nn.Sequential` in the old place.
+        In an `nn.Sequential` it becomes the next `entry`, if that is wanted; elsewhere both become one `nn.Sequential`
+        in the old place.
         """
         module.train(self.module.training)
-        if type(self.parent) is nn.Sequential and self.name.isdigit():
+        if entry and type(self.parent) is nn.Sequential and self.name.isdigit():
             self.parent.insert(list(self.parent._modules).index(self.name) + 1, module)
         else:
             self.put(nn.Sequential(self.module, module).train(self.module.training))
