@@ -186,6 +186,19 @@ class TestSave:
         assert (out / "report.txt").read_text().startswith("unstuck: no fault found in 12 steps of train.py\n")
         assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.txt"]
 
+    @pytest.mark.parametrize(("option", "mended"), [("--unsafe-fixes", True), ("--fix", False)])
+    def test_what_was_mended_is_written_as_code(self, unstuck, tmp_path, option, mended):
+        said = unstuck(option, "--save", tmp_path, "--steps", 5, EXAMPLE)
+        assert said.err.endswith(f", {tmp_path / 'fixes.py'}\n") is mended
+        assert (tmp_path / "fixes.py").exists() is mended
+        if mended:
+            text = (tmp_path / "fixes.py").read_text()
+            first, second = (re.search(rf"^# {code} .*$", text, re.M)[0] for code in ("I002", "L001"))
+            assert re.search(r"rescale-weights: W1, b1 \(.*naive_names\.py:57\): pre-activation std 5\.\d+ → 1", first)
+            assert re.search(r"shrink-output-layer: W2, b2 \(.*naive_names\.py:58\): starting loss", second)
+            assert f"{first}\nW1.data *= 0.19" in text
+            compile(text, "fixes.py", "exec")
+
     def test_a_folder_that_cannot_be_written_is_found_before_training(self, unstuck, script, tmp_path):
         mark, file = tmp_path / "ran", tmp_path / "file"
         file.touch()

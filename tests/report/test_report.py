@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 
@@ -9,11 +10,12 @@ import pytest
 
 from rules.helpers import TraceBuilder
 from unstuck.findings import Severity
+from unstuck.fixes.fix import Proof
 from unstuck.report import Report
 from unstuck.report.report import recent_loss, shared, starting_loss
 from unstuck.trace import LossCall, Trace
 
-from .made import finding, report
+from .made import finding, fix, report
 
 
 class TestOk:
@@ -68,6 +70,39 @@ class TestSave:
         report().save(tmp_path)
         assert json.loads((tmp_path / "report.json").read_text())["causes"] == []
         assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "report.txt"]
+
+    def test_fixes_that_were_put_back_give_no_snippets(self, tmp_path):
+        paths = report(fixes=(fix(kept=False, why="no"),)).save(tmp_path)
+        assert [path.name for path in paths] == ["report.json", "report.txt"]
+
+    def test_snippets_of_the_fixes(self, tmp_path):
+        proof = Proof(200, 2.5, 1.25, gone=True)
+        put_back = fix(kept=False, why="no", snippet="spoil()")
+        none = fix(name="scale-learning-rate", code="U001", location=None, step=7, after=None, unit="nat", snippet="")
+        *_, path = report(fixes=(fix(proof=proof), put_back, none)).save(tmp_path)
+        assert path == tmp_path / "fixes.py"
+        text = path.read_text(encoding="utf-8")
+        assert text == (
+            "# What unstuck mended in train.py. The names are those of the training script:\n"
+            "# put each part there, before the first step or where its comment says; then nothing needs mending.\n"
+            "\n"
+            "# I002 rescale-weights: W1, b1 (/home/user/train.py:3): pre-activation std 5.432 → 1\n"
+            "# loss after 200 steps 2.5 → 1.25, the finding is gone\n"
+            "W1.data *= 0.184\n"
+            "b1.data *= 0.184\n"
+            "\n"
+            "# U001 scale-learning-rate: W1, b1 after step 7: pre-activation std 5.432 → none\n"
+        )
+        ast.parse(text)
+
+    def test_snippets_of_an_earlier_report_go_but_no_file_of_the_user(self, tmp_path):
+        report(fixes=(fix(),)).save(tmp_path)
+        assert (tmp_path / "fixes.py").exists()
+        report().save(tmp_path)
+        assert not (tmp_path / "fixes.py").exists()
+        (tmp_path / "fixes.py").write_text("mine = True\n")
+        report().save(tmp_path)
+        assert (tmp_path / "fixes.py").read_text() == "mine = True\n"
 
     def test_below_a_file(self, tmp_path):
         (tmp_path / "file").touch()

@@ -12,15 +12,13 @@ HEADER = "# What unstuck mended in "
 
 
 def render(report: Report) -> str:
-    """Return the snippets of the fixes that were kept, each below comments with its place, numbers and time."""
+    """Return the snippets of the fixes that were kept, each below comments with its place, time and numbers."""
     lines = [f"{HEADER}{report.run.title}. The names are those of the training script:"]
     lines += ["# put each part there, before the first step or where its comment says; then nothing needs mending.", ""]
     for fix in report.fixes:
         if not fix.kept:
             continue
         lines.append(f"# {fix.code} {fix_line(fix)}")
-        if fix.location is not None:
-            lines.append(f"# {fix.location.file}:{fix.location.line}")
         lines += [*([f"# {fix.proof}"] if fix.proof is not None else []), *fix.snippet.splitlines(), ""]
     return "\n".join(lines)
 
