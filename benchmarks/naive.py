@@ -50,7 +50,8 @@ def run(way: str, seed: int, steps: int, data: Path | None, folder: Path) -> tup
     command += ["--steps", str(steps), "--seed", str(seed), "--data", str(words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-    losses = {line.split()[0]: float(line.split()[-1]) for line in printed.splitlines() if " loss " in f" {line} "}
+    said = (line.split() for line in printed.splitlines())
+    losses = {words[0]: float(words[2]) for words in said if words[:1] in (["train"], ["val"]) and len(words) == 3}
     return losses["train"], losses["val"]
 
 

@@ -46,7 +46,7 @@ def final_metric(script: Path, name: str, processes: Processes) -> float:
     Raises ProgramError when the program fails, runs too long, or prints that line not exactly once.
     """
     label = f"{script.parent.name}/{script.name}"
-    printed = processes.run([sys.executable, str(script)], label=label, time_limit=TIME_LIMIT)
+    printed = processes.run([str(script)], label=label, time_limit=TIME_LIMIT)
     values = [line.removeprefix(name) for line in printed.splitlines() if line.startswith(f"{name} ")]
     if len(values) != 1:
         raise ProgramError(f"{label} printed {len(values)} lines '{name} NUMBER', not one")

@@ -31,7 +31,7 @@ TIME_LIMIT = 300  # seconds per program
 
 def watch(program: Program, processes: Processes, steps: int | None = None) -> Seen:
     """Run a program under watch in a process of its own; raises ProgramError when it or the watching fails."""
-    command = [sys.executable, "-m", "zoo.watch_one", str(program.path), "--metric", program.metric]
+    command = ["-m", "zoo.watch_one", str(program.path), "--metric", program.metric]
     command += ["--root", program.root] if program.root else []
     command += ["--steps", str(steps)] if steps else []
     printed = processes.run(command, label=program.key, time_limit=TIME_LIMIT, folder=ZOO.parent)
@@ -117,10 +117,8 @@ def _fix(faulty: Sequence[Program], working: Sequence[Program], jobs: int, file:
     done, alone, failures = repairs.measure(faulty, working, jobs)
     sys.stdout.write(repairs.report(done, alone) + "\n")
     if file is not None:
-        data = [
-            {**result._asdict(), "half": "frozen" if result.name in frozen() else "tuned"} for result in [*done, *alone]
-        ]
-        file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        data = [repairs.as_data(result) for result in [*done, *alone]]
+        file.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if failures:
         sys.stdout.write(f"\n{failed(failures)}\n")
     return 1 if failures else 0

@@ -1,13 +1,14 @@
 """Run programs in processes of their own, several at a time; one that fails does not cost the others' results."""
 
 import argparse
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
+
+from zoo import forked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,35 +24,33 @@ class Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[BaseProcess] = set()
         self._ended = False
 
-    def run(self, command: Sequence[str], *, label: str, time_limit: float, folder: Path | None = None) -> str:
-        """Run a command on one thread and return what it prints; raises ProgramError when it fails or is too slow."""
+    def run(self, arguments: Sequence[str], *, label: str, time_limit: float, folder: Path | None = None) -> str:
+        """Run `python ARGUMENTS` and return what it prints; raises ProgramError when it fails or is too slow."""
+        processes: list[BaseProcess] = []
+
+        def started(process: BaseProcess) -> None:
+            processes.append(process)
+            with self._lock:
+                self._running.add(process)
+                if self._ended:
+                    process.kill()
+
         with self._lock:
             if self._ended:
                 raise ProgramError(f"{label} was not started")
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            self._running.add(process)
         try:
-            printed, complaints = process.communicate(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise ProgramError(f"{label} took longer than {time_limit:g} s") from None
+            done = forked.python(arguments, time_limit=time_limit, folder=folder, started=started)
         finally:
             with self._lock:
-                self._running.discard(process)
-        if process.returncode:
-            raise ProgramError(f"{label} exited with {process.returncode}:\n{complaints.rstrip()}")
-        return printed
+                self._running.difference_update(processes)
+        if done.returncode is None:
+            raise ProgramError(f"{label} took longer than {time_limit:g} s")
+        if done.returncode:
+            raise ProgramError(f"{label} exited with {done.returncode}:\n{done.stderr.rstrip()}")
+        return done.stdout
 
     def end(self) -> None:
         """Kill what runs, and start nothing more."""

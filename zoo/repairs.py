@@ -7,7 +7,6 @@ gone and the final metric has closed at least 80 % of the gap between the faulty
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -75,7 +74,7 @@ def _last_json(printed: str, label: str) -> dict[str, Any]:
 
 def fixed_run(program: Program, processes: Processes) -> dict[str, Any]:
     """Mend a program in a process of its own and return what came of it."""
-    command = [sys.executable, "-m", "zoo.fix_one", str(program.path), "--metric", program.metric]
+    command = ["-m", "zoo.fix_one", str(program.path), "--metric", program.metric]
     command += ["--root", program.root] if program.root else []
     label = f"{program.key}, mended"
     return _last_json(processes.run(command, label=label, time_limit=4 * TIME_LIMIT, folder=ZOO.parent), label)
@@ -83,8 +82,7 @@ def fixed_run(program: Program, processes: Processes) -> dict[str, Any]:
 
 def plain_run(program: Program, processes: Processes, how: str | None = None) -> float:
     """Run a program without watching, or with another initialisation, and return its final metric."""
-    command = [sys.executable, "-m", "zoo.alternatives", str(program.path), "--how", how] if how else []
-    command = command or [sys.executable, str(program.path)]
+    command = ["-m", "zoo.alternatives", str(program.path), "--how", how] if how else [str(program.path)]
     label = f"{program.key}{f', {how}' if how else ''}"
     printed = processes.run(command, label=label, time_limit=TIME_LIMIT, folder=ZOO.parent)
     values = [line.split()[1] for line in printed.splitlines() if line.startswith(f"{program.metric} ")]
@@ -119,8 +117,9 @@ def repair(program: Program, processes: Processes) -> Repair:
 
 
 class LeftAlone(NamedTuple):
-    """A working program and what was done to it, or would have been: nothing, one hopes."""
+    """A working program (its key too) and what was done to it, or would have been: nothing, one hopes."""
 
+    key: str
     name: str
     fixes: tuple[str, ...]
     proposed: tuple[str, ...]
@@ -129,7 +128,7 @@ class LeftAlone(NamedTuple):
 def leave_alone(program: Program, processes: Processes) -> LeftAlone:
     """Run a working program with every repair allowed."""
     done = fixed_run(program, processes)
-    return LeftAlone(program.key, tuple(done["fixes"]), tuple(done["proposed"]))
+    return LeftAlone(program.key, program.name, tuple(done["fixes"]), tuple(done["proposed"]))
 
 
 def measure(
@@ -143,6 +142,19 @@ def measure(
     seen, failures = each(one, [*faulty, *working], jobs)
     repairs = [result for result in seen if isinstance(result, Repair)]
     return repairs, [result for result in seen if isinstance(result, LeftAlone)], failures
+
+
+def as_data(result: Repair | LeftAlone) -> dict[str, Any]:
+    """Return everything known of a program, for JSON: metrics that are not finite are null."""
+    data = {**result._asdict(), "half": "frozen" if result.name in frozen() else "tuned"}
+    if isinstance(result, Repair):
+        data |= {what: getattr(result, what) for what in ("is_repaired", "is_worse")}
+        data["alternatives"] = {how: _finite(metric) for how, metric in result.alternatives.items()}
+    return {key: _finite(value) for key, value in data.items()}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -174,7 +186,7 @@ def report(repairs: Sequence[Repair], alone: Sequence[LeftAlone]) -> str:
     touched = [program for program in alone if program.fixes or program.proposed]
     if alone:
         lines += ["", f"Of {len(alone)} working programs, {len(touched)} were offered or given a fix."]
-        lines += [f"- {p.name}: {', '.join([*p.fixes, *p.proposed])}" for p in touched]
+        lines += [f"- {p.key}: {', '.join([*p.fixes, *p.proposed])}" for p in touched]
     compared = [repair for repair in offered if repair.alternatives]
     return "\n".join([*lines, *(["", _alternatives(compared)] if compared else [])])
 

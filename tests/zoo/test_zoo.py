@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 from zoo.collection import in_part
 
 from unstuck.rules.catalogue import all_rules
+from zoo import forked
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 FAULTY = sorted(path.parent for path in (ZOO / "faulty").glob("*/expect.toml"))
@@ -38,13 +36,7 @@ def part_of(paths, name, *marks):
 
 def watched(script, codes=(0,)):
     """Run a script under watch in a process of its own, which ends with one of these codes; return the report."""
-    done = subprocess.run(
-        [sys.executable, "-m", "unstuck", "run", "--output-format", "json", str(script)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    done = forked.python(["-m", "unstuck", "run", "--output-format", "json", str(script)])
     assert done.returncode in codes, done.stderr
     report = json.loads(done.stdout)
     assert report["run"]["internal_error"] is None
