@@ -1,30 +1,54 @@
 """Programs in processes of their own: failures apart, and nothing left running."""
 
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 from zoo.processes import Processes, ProgramError, each
 
+from zoo import forked
 
-def python(code, limit=60):
-    return Processes().run([sys.executable, "-c", code], label="it", time_limit=limit)
+SLEEP = "import time; time.sleep(60)"
 
 
-def test_what_is_printed_comes_back():
+@pytest.fixture
+def python(tmp_path):
+    """Run a text as a program, under a label."""
+
+    def run(text, limit=60.0, label="it", processes=None):
+        script = tmp_path / f"{label}.py"
+        script.write_text(text, encoding="utf-8")
+        return (processes or Processes()).run([str(script)], label=label, time_limit=limit)
+
+    return run
+
+
+def test_what_is_printed_comes_back(python):
     assert python("import os; print(os.environ['OMP_NUM_THREADS'])") == "1\n"
 
 
-def test_a_program_that_fails_says_why():
+def test_a_program_is_the_main_module_with_its_own_name_and_folder(python, tmp_path):
+    (tmp_path / "beside.py").write_text("value = 7", encoding="utf-8")
+    text = "import sys, beside; print(__name__, sys.argv == [__file__], beside.value)"
+    assert python(text) == "__main__ True 7\n"
+
+
+def test_what_one_program_leaves_behind_the_next_does_not_see(python):
+    python("import torch; torch.manual_seed(3); torch.set_default_dtype(torch.float64); torch.left = 1", label="first")
+    text = "import torch; print(torch.get_default_dtype(), hasattr(torch, 'left'))"
+    assert python(text, label="second") == "torch.float32 False\n"
+
+
+def test_a_program_that_fails_says_why(python):
     with pytest.raises(ProgramError, match="it exited with 3:\nlost"):
         python("import sys; print('lost', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(ProgramError, match=r"(?s)it exited with 1:\n.*ZeroDivisionError"):
+        python("1 / 0")
 
 
-def test_a_program_that_takes_too_long_is_ended():
+def test_a_program_that_takes_too_long_is_ended(python):
     with pytest.raises(ProgramError, match=r"it took longer than 0\.2 s"):
-        python("import time; time.sleep(60)", limit=0.2)
+        python(SLEEP, limit=0.2)
 
 
 def test_results_stay_in_order_beside_failures():
@@ -36,14 +60,20 @@ def test_results_stay_in_order_beside_failures():
     assert each(double, range(5), jobs=2) == ([0, 4, 8], ["odd 1", "odd 3"])
 
 
-def test_an_interrupt_kills_what_runs_and_starts_nothing_more(monkeypatch):
-    started, running, begun, complaints = threading.Event(), [], [], []
-    popen = subprocess.Popen
+def test_an_interrupt_kills_what_runs_and_starts_nothing_more(python, monkeypatch):
+    started, codes, begun, complaints = threading.Event(), [], [], []
+    whole = forked.python
 
     def noted(*arguments, **options):
-        running.append(popen(*arguments, **options))
-        started.set()
-        return running[-1]
+        tell = options["started"]
+
+        def also(process):
+            tell(process)
+            started.set()
+
+        done = whole(*arguments, **{**options, "started": also})
+        codes.append(done.returncode)
+        return done
 
     def work(item, processes):
         begun.append(item)
@@ -51,22 +81,22 @@ def test_an_interrupt_kills_what_runs_and_starts_nothing_more(monkeypatch):
             assert started.wait(60)
             raise KeyboardInterrupt
         try:
-            processes.run([sys.executable, "-c", "import time; time.sleep(60)"], label=item, time_limit=60)
+            python(SLEEP, label=item, processes=processes)
         except ProgramError as error:
             complaints.append(str(error))
             raise
 
-    monkeypatch.setattr(subprocess, "Popen", noted)
+    monkeypatch.setattr(forked, "python", noted)
     with pytest.raises(KeyboardInterrupt):
         each(work, ["interrupt", "sleep", *map(str, range(20))], jobs=2)
-    assert {process.returncode for process in running} == {-signal.SIGKILL}
+    assert set(codes) == {-signal.SIGKILL}
     ends = (f"exited with -{signal.SIGKILL.value}:\n", "was not started")
     assert all(complaint.endswith(ends) for complaint in complaints)
     assert len(begun) < 22
 
 
-def test_nothing_starts_after_the_end():
+def test_nothing_starts_after_the_end(python):
     processes = Processes()
     processes.end()
     with pytest.raises(ProgramError, match="it was not started"):
-        processes.run([sys.executable, "-c", "pass"], label="it", time_limit=60)
+        python("pass", processes=processes)
