@@ -18,7 +18,7 @@ from unstuck.fixes.patches.patch import Patch
 
 ZOO = Path(__file__).parents[3] / "zoo" / "faulty"
 CLOSED = 0.8  # of the gap between a faulty program and its twin
-PAIRS = {
+PAIRS = {  # the first of each is tried here, all by `python -m zoo.evaluate --fix`
     "T001": ["harbour-waves", "ring-points"],
     "T002": ["bracket-depth", "wine-quality"],
     "T003": ["letter-shapes", "pulse-autoencoder"],
@@ -40,7 +40,7 @@ def watch(program: Path) -> tuple[list[Finding], float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "slug"), [(code, slug) for code, slugs in PAIRS.items() for slug in slugs])
+@pytest.mark.parametrize(("code", "slug"), [(code, slugs[0]) for code, slugs in PAIRS.items()])
 def test_a_patched_loop_trains_as_its_twin_does(code, slug, tmp_path):
     faulty = ZOO / slug / "faulty.py"
     assert tomllib.loads((faulty.parent / "expect.toml").read_text())["root"] == code
