@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from unstuck.fixes.catalogue import all_remedies
+from unstuck.fixes.fix import Applicability
 from unstuck.fixes.patches.catalogue import all_patchers
 from unstuck.fixes.patches.patch import Patcher
 from unstuck.fixes.remedy import Remedy
@@ -38,6 +39,9 @@ def page(rule: type[Rule]) -> str:
         known = all_rules()
         links = (f"[{code}]({code}.md)" for code in rule.explains if code in known)
         facts.append(f"- may explain: {', '.join(links)}")
+    mending = [*rule.fixes, *([all_patchers()[rule.code].name] if rule.code in all_patchers() else [])]
+    if mending:
+        facts.append(f"- mended by: {', '.join(f'[{name}](../remedies/{name}.md)' for name in mending)}")
     limits = [f"| `{name}` | {limit.value:g} | {limit.unit} |" for name, limit in rule.thresholds().items()]
     if limits:
         where = f"Set in `[tool.unstuck.thresholds.{rule.code}]` of pyproject.toml."
@@ -48,17 +52,15 @@ def page(rule: type[Rule]) -> str:
 def remedy_page(remedy: type[Remedy]) -> str:
     """Return a remedy's page."""
     offered = [code for code, rule in all_rules().items() if remedy.name in rule.fixes]
-    when = ["in the first forward pass" if not remedy.in_flight else "while a script trains"]
+    when = "while it trains" if remedy.in_flight else "after its first forward pass"
+    option = "--fix" if remedy.applicability is Applicability.SAFE else "--unsafe-fixes"
     facts = [
         f"- applicability: {remedy.applicability.value}",
-        f"- applied by `unstuck.fix`, and {when[0]} by `unstuck run {_option(remedy)}`",
+        f"- applied to a model by `unstuck.fix` and `unstuck check {option}`, "
+        f"to a script {when} by `unstuck run {option}`",
         *([f"- offered by: {_links(offered)}"] if offered else []),
     ]
     return "\n".join([f"# {remedy.name}", "", remedy.documentation(), "", *facts, ""])
-
-
-def _option(remedy: type[Remedy]) -> str:
-    return "--fix" if remedy.applicability.value == "safe" else "--unsafe-fixes"
 
 
 def _links(codes: list[str]) -> str:
@@ -76,7 +78,10 @@ def remedy_index() -> str:
     lines = ["# Remedies", "", "Written by `python -m tools.docs` from their own docstrings.", ""]
     lines += ["Changes of a model, made by `unstuck.fix`, `unstuck check --fix` and `unstuck run --fix`:", ""]
     remedies, patchers = all_remedies(), sorted(all_patchers().values(), key=lambda patcher: patcher.name)
-    lines += [f"- [{name}]({name}.md): {_first(remedy.documentation())}" for name, remedy in remedies.items()]
+    lines += [
+        f"- [{name}]({name}.md) ({remedy.applicability.value}): {_first(remedy.documentation())}"
+        for name, remedy in remedies.items()
+    ]
     lines += ["", "By hand, for a trained model: `unstuck.fold_norms` and `unstuck.recalibrate`.", ""]
     lines += ["Patches of a script, made by `unstuck fix SCRIPT`:", ""]
     lines += [f"- [{p.name}]({p.name}.md) ({p.code}): {_first(p.documentation())}" for p in patchers]
