@@ -6,9 +6,11 @@ With `--check` nothing is written; files that are not as they would be written a
 """
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 
+from unstuck.fixes import fold_norm
 from unstuck.fixes.catalogue import all_remedies
 from unstuck.fixes.fix import Applicability
 from unstuck.fixes.patches.catalogue import all_patchers
@@ -73,6 +75,12 @@ def patch_page(patcher: type[Patcher]) -> str:
     return "\n".join([f"# {patcher.name}", "", patcher.documentation(), "", *facts, ""])
 
 
+def fold_page() -> str:
+    """Return the page of folding norms, which no finding offers."""
+    facts = ["- applicability: safe", "- applied by `unstuck.fold_norms`, to a trained model"]
+    return "\n".join([f"# {fold_norm.NAME}", "", inspect.cleandoc(fold_norm.__doc__ or ""), "", *facts, ""])
+
+
 def remedy_index() -> str:
     """Return the page that lists the remedies and the patches."""
     lines = ["# Remedies", "", "Written by `python -m tools.docs` from their own docstrings.", ""]
@@ -82,7 +90,8 @@ def remedy_index() -> str:
         f"- [{name}]({name}.md) ({remedy.applicability.value}): {_first(remedy.documentation())}"
         for name, remedy in remedies.items()
     ]
-    lines += ["", "By hand, for a trained model: `unstuck.fold_norms` and `unstuck.recalibrate`.", ""]
+    folding = f"[{fold_norm.NAME}]({fold_norm.NAME}.md), `unstuck.fold_norms`"
+    lines += ["", f"By hand, for a trained model: {folding}; `unstuck.recalibrate`.", ""]
     lines += ["Patches of a script, made by `unstuck fix SCRIPT`:", ""]
     lines += [f"- [{p.name}]({p.name}.md) ({p.code}): {_first(p.documentation())}" for p in patchers]
     return "\n".join([*lines, ""])
@@ -129,6 +138,7 @@ def wanted() -> dict[Path, str]:
     remedies = ROOT / "docs" / "remedies"
     pages |= {remedies / f"{name}.md": remedy_page(remedy) for name, remedy in all_remedies().items()}
     pages |= {remedies / f"{patcher.name}.md": patch_page(patcher) for patcher in all_patchers().values()}
+    pages[remedies / f"{fold_norm.NAME}.md"] = fold_page()
     return {
         ROOT / "README.md": readme(),
         folder / "index.md": index(),

@@ -1,7 +1,16 @@
-"""fold-norm-for-inference: let linear layers and convolutions absorb the batch normalisation behind them.
+"""Let linear layers and convolutions absorb the batch normalisation behind them, for inference.
 
-In evaluation mode batch normalisation is an affine map of each unit (Ioffe & Szegedy 2015, algorithm 2,
-https://arxiv.org/abs/1502.03167): y = (x - mean) · gain / √(var + eps) + shift. A layer that computes x can compute y.
+## What it does
+In evaluation mode batch normalisation is an affine map of each unit, y = (x - mean) · gain / √(var + eps) + shift, and a
+linear layer or convolution that computes x can compute y: `unstuck.fold_norms(model, inputs)` multiplies its weights,
+sets its bias and puts `nn.Identity` in the norm's place. Outputs in evaluation mode stay equal within rounding.
+
+## When it must not be used
+Before more training: batches no longer normalise anything. Refused for models in training mode; norms stay where
+something else takes the layer's output, where layer or norm is used twice, and where a weight is computed from others.
+
+## References
+Ioffe & Szegedy 2015, algorithm 2, https://arxiv.org/abs/1502.03167
 """
 
 from __future__ import annotations
@@ -22,6 +31,7 @@ from unstuck.fixes.structure import Seat, seat_of
 from unstuck.fixes.task import Task
 from unstuck.trace import Kind, Site
 
+NAME = "fold-norm-for-inference"
 FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -116,7 +126,7 @@ class _Fold:
         fuse = "fuse_linear_bn_eval" if isinstance(self._seat.module, nn.Linear) else "fuse_conv_bn_eval"
         layer, norm = self._seat.path, self._norm_seat.path
         return Fix(
-            "fold-norm-for-inference",
+            NAME,
             "",
             Applicability.SAFE,
             f"{norm} into {layer}",

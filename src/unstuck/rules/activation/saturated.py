@@ -40,7 +40,7 @@ class Saturated(Rule):
 
     ## Fix
     Rescale the weights of the layer before it, bring its inputs to unit scale, or put a normalisation layer between
-    the layer and the function. Where it grows during training, lower the learning rate. `--fix`
+    the layer and the function. Where it grows during training, lower the learning rate. `--unsafe-fixes`
     (`rescale-weights`) rescales a layer that feeds the function directly, before the first step.
 
     ## References
