@@ -1,9 +1,10 @@
 """Let linear layers and convolutions absorb the batch normalisation behind them, for inference.
 
 ## What it does
-In evaluation mode batch normalisation is an affine map of each unit, y = (x - mean) · gain / √(var + eps) + shift, and a
-linear layer or convolution that computes x can compute y: `unstuck.fold_norms(model, inputs)` multiplies its weights,
-sets its bias and puts `nn.Identity` in the norm's place. Outputs in evaluation mode stay equal within rounding.
+In evaluation mode batch normalisation is an affine map of each unit, y = (x - mean) · gain / √(var + eps) + shift, and
+a linear layer or convolution that computes x can compute y: `unstuck.fold_norms(model, inputs)` multiplies its
+weights, sets its bias and puts `nn.Identity` in the norm's place. Outputs in evaluation mode stay equal within
+rounding.
 
 ## When it must not be used
 Before more training: batches no longer normalise anything. Refused for models in training mode; norms stay where
