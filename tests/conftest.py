@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import linecache
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,7 +109,9 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                 cli.main()
             except SystemExit as left:
                 code = int(left.code or 0)
-        folder = str(Path(command[command.index("--", 3) + 1]).parent)
+        script = command[command.index("--", 3) + 1]
+        linecache.cache.pop(os.path.abspath(script), None)
+        folder = os.path.dirname(os.path.abspath(script))
         for name in set(sys.modules) - known:
             if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
                 del sys.modules[name]

@@ -150,15 +150,27 @@ class TestShown:
             "`unstuck rule L004` says what to change there\n"
         )
 
-    def test_a_fault_that_no_patch_removes(self, unstuck, script):
-        path = script(
-            HEALTHY.replace("optimizer = ", "model[2].weight.data *= 90\noptimizer = ").replace("\nopt", "\n    opt")
-        )
+    def test_a_fault_that_is_mended_while_it_trains(self, unstuck, script):
+        text = HEALTHY.replace("    optimizer = ", "    model[2].weight.data *= 90\n    optimizer = ")
+        path = script(text)
         said = unstuck("--steps", 60, path)
         (line,) = said.out.splitlines()
-        assert line.startswith("left: ")
+        assert line.startswith("no patch for ")
         assert "L001" in line
-        assert line.endswith(f", which no patch removes; see `unstuck run {path}`")
+        assert line.endswith(f": mended while it trains by `unstuck run --unsafe-fixes {path}`")
+
+    def test_a_fault_that_nothing_mends(self, unstuck, script):
+        path = script(
+            """
+            import torch
+            from torch.utils.data import DataLoader, TensorDataset
+            model = torch.nn.Linear(3, 1)
+            loader = DataLoader(TensorDataset(torch.randn(5, 3)), batch_size=8, drop_last=True)
+            for (x,) in loader:
+                model(x).sum().backward()
+            """
+        )
+        assert unstuck("--steps", 60, path).out == f"no patch for T005: see `unstuck run {path}`\n"
 
     def test_a_fault_whose_form_is_not_understood(self, unstuck, script):
         text = HEALTHY.replace("cross_entropy(model(x), y)", "cross_entropy(*[model(x).softmax(1), y])")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import re
 import subprocess
 import sys
@@ -365,3 +366,31 @@ class TestTheExample:
         assert [fix["code"] for fix in after["fixes"]] == ["I002", "L001"]
         assert {cause["root"]["code"] for cause in before["causes"]} == {"I002", "L001"}
         assert after["ok"] is True
+
+
+class TestTextOf:
+    """What `unstuck fix` runs a patch with: a script in its place, with another file's text."""
+
+    def test_it_is_not_shown(self, unstuck):
+        assert "--text-of" not in unstuck("--help").out
+
+    def test_a_file_that_is_not_there(self, unstuck, script, tmp_path):
+        said = unstuck("--text-of", tmp_path / "no.py", script())
+        assert said.refusal.startswith(f"no script at {tmp_path / 'no.py'}; ")
+
+    def test_the_text_runs_as_the_script(self, unstuck, script, tmp_path):
+        script("WORD = 'sibling'\n", "sibling_of_train.py")
+        text = "import sys, sibling_of_train\nprint(__file__, sys.argv, sibling_of_train.WORD, 'ça')\n"
+        other = script(f"# coding: latin-1\n{text}".encode("latin-1"), "elsewhere/patched.py")
+        path = script("raise KeyError\n")
+        said = unstuck("--text-of", other, path, "-x")
+        assert said.out == f"{path} {[str(path), '-x']} sibling ça\n"
+        sys.modules.pop("sibling_of_train")
+
+    def test_a_report_quotes_the_text(self, unstuck, script):
+        other = script("# one line more\n" + EXAMPLE.read_text(), "elsewhere/patched.py")
+        said = unstuck("--steps", 5, "--output-format", "json", "--text-of", other, EXAMPLE)
+        linecache.cache.pop(str(EXAMPLE))
+        root = json.loads(said.out)["causes"][0]["root"]
+        assert (root["code"], root["location"]["file"]) == ("I002", str(EXAMPLE))
+        assert (root["location"]["line"], root["location"]["source"]) == (58, "h = torch.tanh(emb @ W1 + b1)")

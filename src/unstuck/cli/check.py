@@ -34,9 +34,7 @@ FixOption = Annotated[
     bool, typer.Option("--fix", help="Mend what can be mended without changing the function; say what.")
 ]
 UnsafeFixesOption = Annotated[bool, typer.Option("--unsafe-fixes", help="Also try what changes the training.")]
-StepsOption = Annotated[
-    int, typer.Option("--steps", min=1, metavar="N", help=f"Steps of each trial of a fix [{api.TRIAL_STEPS}].")
-]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Steps of each trial of a fix.")]
 PretrainedOption = Annotated[
     bool, typer.Option("--pretrained", help="The network does not start from initial weights.")
 ]

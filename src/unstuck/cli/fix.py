@@ -28,7 +28,7 @@ ScriptArgument = Annotated[Path, typer.Argument(metavar="SCRIPT", help="The Pyth
 ArgumentsOption = Annotated[
     list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script, passed on as they are.")
 ]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, metavar="N", help=f"Updates in each run [{STEPS}].")]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Updates in each run.")]
 WriteOption = Annotated[bool, typer.Option("--write", help="Write the proven patches into SCRIPT; keep a backup.")]
 
 
@@ -83,19 +83,27 @@ def render(result: Repaired) -> str:
 
 def _left(result: Repaired) -> Iterable[str]:
     """Say of the faults that are left, and of which no patch can be made here, where they are and what may help."""
-    script, unpatched = result.file.path, []
+    script = result.file.path
+    mended: list[str] = []
+    left: list[str] = []
     for finding in result.last.findings:
         if finding.code not in all_patchers():
-            unpatched += [finding.code] if finding.severity > Severity.INFO else []
+            if finding.severity > Severity.INFO:
+                (mended if finding.fixes else left).append(finding.code)
         elif not _is_in(script, finding):
             where = place(finding.location) or finding.site
             yield (
                 f"no patch for {finding.code} at {where}: only {script.name} is patched; "
                 f"`unstuck rule {finding.code}` says what to change there"
             )
-    if unpatched:
-        codes = ", ".join(dict.fromkeys(unpatched))
-        yield f"left: {codes}, which no patch removes; see `unstuck run {script}`"
+    if mended:
+        yield f"no patch for {_codes(mended)}: mended while it trains by `unstuck run --unsafe-fixes {script}`"
+    if left:
+        yield f"no patch for {_codes(left)}: see `unstuck run {script}`"
+
+
+def _codes(codes: list[str]) -> str:
+    return ", ".join(dict.fromkeys(codes))
 
 
 def _is_in(script: Path, finding: Finding) -> bool:
