@@ -7,7 +7,7 @@ gone and the final metric has closed at least 80 % of the gap between the faulty
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zoo.check import MARGIN
@@ -155,6 +155,30 @@ def as_data(result: Repair | LeftAlone) -> dict[str, Any]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_numbers(result: Repair | LeftAlone) -> dict[str, Any]:
+    """Return a result as plain data; metrics that are not finite as text."""
+    data = result._asdict()
+    for name in ("faulty", "repaired", "fixed"):
+        data |= {name: f"{data[name]:.6g}"} if name in data else {}
+    if "alternatives" in data:
+        data["alternatives"] = {how: f"{metric:.6g}" for how, metric in data["alternatives"].items()}
+    return data
+
+
+def read_back(numbers: Mapping[str, Mapping[str, Any]]) -> tuple[list[Repair], list[LeftAlone]]:
+    """Return what `as_numbers` made plain data of."""
+    done, alone = [], []
+    for data in numbers.values():
+        if "root" not in data:
+            alone.append(LeftAlone(data["key"], data["name"], tuple(data["fixes"]), tuple(data["proposed"])))
+            continue
+        metrics = {name: float(data[name]) for name in ("faulty", "repaired", "fixed")}
+        others = {how: float(metric) for how, metric in data["alternatives"].items()}
+        lists = {name: tuple(data[name]) for name in ("fixes", "withheld")}
+        done.append(Repair(**{**data, **metrics, **lists, "alternatives": others}))
+    return done, alone
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

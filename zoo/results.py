@@ -4,9 +4,9 @@
     python -m zoo.results --measure [--jobs 2] [SLUG ...]   measure first, all programs or those named, then write them
 
 Measuring means: every program under watch (`zoo.evaluate`), again ended after 100 updates (`zoo.evaluate --steps 100`),
-and every pair without watching (`zoo.check`). The numbers are saved after each of the three; those of programs not
-measured stay, and those of programs that are no more are left out. `--only` measures some of the three. What stands
-in RESULTS.md above the mark is written by hand.
+every pair without watching (`zoo.check`), and every program with all repairs allowed (`zoo.evaluate --fix`). The
+numbers are saved after each of the four; those of programs not measured stay, and those of programs that are no more
+are left out. `--only` measures some of the four. What stands in RESULTS.md above the mark is written by hand.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from zoo import check
+from zoo import check, repairs
 from zoo.collection import EXTRA, ZOO, Program, chosen, frozen, has_extra, programs
 from zoo.evaluate import measure
 from zoo.processes import INTERRUPTED, at_least_one, failed
@@ -29,7 +29,7 @@ ROOT = ZOO.parent
 NUMBERS = ZOO / "results.json"
 PAGE = ZOO / "RESULTS.md"
 MARK = "<!-- from here on: python -m zoo.results -->\n"
-KINDS = ("whole", "early", "pairs")
+KINDS = ("whole", "early", "pairs", "fixes")
 Numbers = dict[str, Any]
 
 
@@ -85,6 +85,12 @@ def measure_kind(kind: str, names: Sequence[str], jobs: int) -> tuple[set[str], 
         results, failures = check.measure(slugs, jobs)
         return set(slugs), {result.slug: as_numbers(result) for result in results}, failures
     faulty, working = (chosen(group, names=names) for group in programs())
+    if kind == "fixes":
+        done, alone, failures = repairs.measure(faulty, working, jobs)
+        by_name = {program.name: program.key for program in faulty}
+        new = {by_name[result.name]: repairs.as_numbers(result) for result in done}
+        new |= {result.key: repairs.as_numbers(result) for result in alone}
+        return {program.key for program in [*faulty, *working]}, new, failures
     seen_faulty, seen_working, failures = measure(faulty, working, jobs, STEPS if kind == "early" else None)
     tried = {program.key for program in [*faulty, *working]}
     return tried, {seen.program.key: compact(seen) for seen in [*seen_faulty, *seen_working]}, failures
@@ -128,6 +134,10 @@ def written(numbers: Numbers) -> str:
         f"## What each fault costs\n\n`python -m zoo.check`: both programs of each of {len(pairs)} pairs, not watched; "
         f"worse is a final metric more than {100 * check.MARGIN:.0f} % above the twin's.",
         check.table(pairs),
+        "## Repairs\n\n`python -m zoo.evaluate --fix`: each program with all repairs allowed. A fault offers a fix "
+        "when its root has a patch or its finding names a remedy; it is repaired when that is gone and the final "
+        f"metric has closed at least {100 * repairs.CLOSED:.0f} % of the gap to the twin's.",
+        repairs.report(*repairs.read_back(numbers["fixes"])),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from zoo.collection import Program, programs
+from zoo.repairs import LeftAlone, Repair
 from zoo.tables import Seen, report
 
-from zoo import check, results
+from zoo import check, repairs, results
 
 PAGE = f"# Title\n\nBy hand.\n\n{results.MARK}\nwritten before"
 
@@ -44,7 +45,18 @@ def place(tmp_path, monkeypatch):
         return [check.Result(name, "T005", float("nan"), 0.25, True) for name in names], []
 
     monkeypatch.setattr(results, "measure", measure)
+
+    def mended(faulty, working, jobs):
+        done = [
+            Repair(
+                p.name, "T005", float("inf"), 0.3, 0.25, True, True, False, ("zero",), (), {"kaiming": 0.4, "lsuv": 0.5}
+            )
+            for p in faulty
+        ]
+        return done, [LeftAlone(p.key, p.name, (), ()) for p in working], []
+
     monkeypatch.setattr(check, "measure", pairs)
+    monkeypatch.setattr(repairs, "measure", mended)
     return tmp_path
 
 
@@ -71,6 +83,8 @@ def test_measuring_some_keeps_the_others_and_what_is_by_hand(place):
     assert page.startswith(f"# Title\n\nBy hand.\n\n{results.MARK}\nMeasured with torch ")
     assert "written before" not in page
     assert "| small-clinic | T005 | nan | 0.2500 | yes |" in page
+    assert "| small-clinic | T005 | zero | not finite | 0.3 | 0.25 | 100 % | yes | yes |" in page
+    assert "Of 3 working programs, 0 were offered or given a fix." in page
     assert "| all | 3 | 100 % | 100 % | 100 % | 100 % | 3 | 0 | 0.000 | 0 |" in page
     assert "small-clinic: expected T005 at line 29, named nothing at –; missing T005; T005 needs more" in page
     assert "`python -m zoo.evaluate --each`, 6 programs. Not measured yet: zoo/faulty/" in page
@@ -116,7 +130,7 @@ def test_an_interrupt_keeps_what_was_measured_before(place, monkeypatch):
 
 def test_nothing_is_written_from_nothing(place, capsys):
     assert results.main([]) == 1
-    assert "not measured yet, so RESULTS.md stays as it is: whole, early, pairs" in capsys.readouterr().err
+    assert "not measured yet, so RESULTS.md stays as it is: whole, early, pairs, fixes" in capsys.readouterr().err
     assert results.PAGE.read_text() == PAGE
 
 
