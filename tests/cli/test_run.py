@@ -372,7 +372,15 @@ class TestTextOf:
     """What `unstuck fix` runs a patch with: a script in its place, with another file's text."""
 
     def test_it_is_not_shown(self, unstuck):
-        assert "--text-of" not in unstuck("--help").out
+        assert not {"--text-of", "--seed"} & set(unstuck("--help").out.split())
+
+    def test_with_a_seed_the_random_numbers_are_given(self, unstuck, script):
+        path = script(
+            "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(()).item())\n"
+        )
+        first, same, other = (unstuck("--seed", seed, path).out for seed in (1, 1, 2))
+        assert first == same
+        assert not set(first.split()) & set(other.split())
 
     def test_a_file_that_is_not_there(self, unstuck, script, tmp_path):
         said = unstuck("--text-of", tmp_path / "no.py", script())

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +67,7 @@ class TestScriptsThatCannotBeJudged:
 
     def test_one_without_a_report(self, script, monkeypatch):
         done = subprocess.CompletedProcess([], -9, "", "loading\nKilled\n\n")
-        monkeypatch.setattr(scripts.subprocess, "run", lambda *_, **__: done)
+        monkeypatch.setattr(scripts, "subprocess", SimpleNamespace(run=lambda *_, **__: done, DEVNULL=-3))
         path = script()
         with pytest.raises(ScriptFailedError, match=r"train\.py gave no report \(exit code -9\): Killed$"):
             run_script(path, [], 20)
@@ -83,12 +84,19 @@ class TestRuns:
         path = script(SOFTMAX)
         run = run_script(path, ["--lr", "1"], 30)
         assert run_here == [
-            ["run", "--output-format", "json", "--steps", "30", "--", str(path), "--lr", "1"],
+            ["run", "--output-format", "json", "--steps", "30", "--seed", "0", "--", str(path), "--lr", "1"],
         ]
         assert (run.steps, run.exit_code, run.error) == (30, 0, "")
         assert 0.5 < run.loss < 1.2
         (found,) = (f for f in run.findings if f.code == "L004")
         assert (found.location.file, found.location.line) == (str(path), LINE)
+
+    def test_a_script_that_does_not_seed_gets_the_same_random_numbers_in_each_run(self, script, run_here):
+        text = SOFTMAX.replace("torch.manual_seed(0)", "import random, numpy as np").replace(
+            "lr=0.1", "lr=random.random() + np.random.rand()"
+        )
+        first, second = (run_script(script(text), [], 30).loss for _ in range(2))
+        assert first == second
 
     def test_a_script_that_fails_later(self, script, run_here):
         run = run_script(script(SOFTMAX + "    raise KeyError('lr')\n"), [], 99)
@@ -107,7 +115,7 @@ class TestRuns:
             seen.append((stdin, os.read(0, 100)))
             return subprocess.CompletedProcess(command, 1, "", "no")
 
-        monkeypatch.setattr(scripts.subprocess, "run", run)
+        monkeypatch.setattr(scripts, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
         (tmp_path / "in.txt").write_bytes(b"5\n")
         before, file = os.dup(0), os.open(tmp_path / "in.txt", os.O_RDONLY)
         try:
@@ -164,6 +172,23 @@ class TestRepair:
         assert "L004" not in [f.code for f in result.last.findings]
         assert (path.read_bytes(), sorted(path.parent.iterdir())) == (before, files)
         assert [command[-2:] for command in run_here] == [[str(path), "7"]] * 2
+
+    def test_the_order_of_sets_is_the_same_in_each_run(self, script, monkeypatch):
+        """Of strings it depends on the process, unless the user has said how."""
+        seen = []
+
+        def run(command, *, env, **_):
+            seen.append(env["PYTHONHASHSEED"])
+            return subprocess.CompletedProcess(command, 1, "", "no")
+
+        monkeypatch.setattr(scripts, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
+        for settings in ({}, {"PYTHONHASHSEED": "7"}):
+            monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+            for name, value in settings.items():
+                monkeypatch.setenv(name, value)
+            with pytest.raises(ScriptFailedError):
+                run_script(script(), [], 3)
+        assert seen == ["0", "7"]
 
     def test_a_script_without_a_fault(self, script, run_here):
         text = SOFTMAX.replace(", nn.Softmax(dim=1)", "")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import torch
 import typer
 
 from unstuck.api import Run
@@ -91,6 +94,9 @@ FailOnOption = Annotated[
 TextOfOption = Annotated[
     Path | None, typer.Option("--text-of", hidden=True, help="Run SCRIPT as if it had this file's text (a patch).")
 ]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", hidden=True, help="Seed the random numbers of a script that does not seed them.")
+]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also say what each rule lacked that could not judge.")
 ]
@@ -113,6 +119,7 @@ def run(
     fail_on: FailOnOption = None,
     verbose: VerboseOption = False,
     text_of: TextOfOption = None,
+    seed: SeedOption = None,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS...` would, watch it train, and report why it does not.
 
@@ -136,6 +143,10 @@ def run(
         save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
     for note in program.notes:
         typer.echo(f"unstuck: {note}", err=True)
+    if seed is not None:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
     raise typer.Exit(_watch(watched, program, arguments, output_format, save, verbose))
 
 

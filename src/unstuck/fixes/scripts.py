@@ -26,6 +26,7 @@ from unstuck.fixes.patches.catalogue import Refusal, all_patchers, propose
 from unstuck.fixes.patches.patch import Patch
 from unstuck.trace.sites import Location
 
+SEED = 0  # of what a script does not seed itself
 MAX_ROUNDS = 10  # patches tried, one after the other
 WORSE = 0.05  # of the loss; two runs of one script whose random numbers fall otherwise differ by as much
 
@@ -78,11 +79,20 @@ class Repaired:
 def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequence[str] = ()) -> ScriptRun:
     """Run a script under watch for at most `steps` updates, from the beginning of its input if that is a file.
 
+    Random numbers that the script does not seed itself, and the order of its sets, are the same in every run.
     Raises ScriptFailedError when it ends without any training that can be judged.
     """
-    command = [sys.executable, "-m", "unstuck", "run", "--output-format", "json", "--steps", str(steps), *options]
-    command += ["--", str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, stdin=_input())
+    command = [sys.executable, "-m", "unstuck", "run", "--output-format", "json", "--steps", str(steps)]
+    command += ["--seed", str(SEED), *options, "--", str(script), *arguments]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        stdin=_input(),
+        env={"PYTHONHASHSEED": str(SEED), **os.environ},
+    )
     last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
     last += "; its standard input is empty here, unless it is a file" if last.startswith("EOFError") else ""
     try:
