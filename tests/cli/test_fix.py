@@ -121,9 +121,16 @@ class TestShown:
         )
         assert proof.startswith("    loss after 60 steps ")
         assert proof.endswith(", the finding is gone\n")
-        assert "".join(rest) == f"{DIFF}\nnothing is written; `unstuck fix --write {path}` does\n"
+        assert "".join(rest) == f"{DIFF}\nnothing is written; `unstuck fix --write --steps 60 {path}` does\n"
         assert (said.code, said.err) == (0, TELLS)
         assert (path.read_bytes(), os.listdir(path.parent)) == (before, ["train.py"])
+
+    def test_the_command_to_write_with_is_the_whole_one(self, unstuck, script, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        script(SOFTMAX, "-odd.py")
+        assert unstuck("--", "-odd.py", "--name", "a b").out.endswith(
+            "nothing is written; `unstuck fix --write -- -odd.py --name 'a b'` does\n"
+        )
 
     def test_the_scripts_own_options_are_the_scripts(self, unstuck, script, run_here):
         path = script(HEALTHY)
@@ -153,11 +160,11 @@ class TestShown:
     def test_a_fault_that_is_mended_while_it_trains(self, unstuck, script):
         text = HEALTHY.replace("    optimizer = ", "    model[2].weight.data *= 90\n    optimizer = ")
         path = script(text)
-        said = unstuck("--steps", 60, path)
+        said = unstuck("--steps", 60, path, "7")
         (line,) = said.out.splitlines()
         assert line.startswith("no patch for ")
         assert "L001" in line
-        assert line.endswith(f": mended while it trains by `unstuck run --unsafe-fixes {path}`")
+        assert line.endswith(f": mended while it trains by `unstuck run --unsafe-fixes {path} 7`")
 
     def test_a_fault_that_nothing_mends(self, unstuck, script):
         path = script(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -61,7 +62,8 @@ def fix(
         backup = write_patched(script, result)
         typer.echo(f"{script} is patched; the script as it was: {backup}")
     elif result.kept:
-        typer.echo(f"nothing is written; `unstuck fix --write {script}` does")
+        options = ["--write", *(["--steps", str(steps)] if steps != STEPS else [])]
+        typer.echo(f"nothing is written; `{_command(result, 'fix', *options)}` does")
 
 
 def render(result: Repaired) -> str:
@@ -97,9 +99,15 @@ def _left(result: Repaired) -> Iterable[str]:
                 f"`unstuck rule {finding.code}` says what to change there"
             )
     if mended:
-        yield f"no patch for {_codes(mended)}: mended while it trains by `unstuck run --unsafe-fixes {script}`"
+        yield f"no patch for {_codes(mended)}: mended while it trains by `{_command(result, 'run', '--unsafe-fixes')}`"
     if left:
-        yield f"no patch for {_codes(left)}: see `unstuck run {script}`"
+        yield f"no patch for {_codes(left)}: see `{_command(result, 'run')}`"
+
+
+def _command(result: Repaired, *words: str) -> str:
+    """Return a command of ours on the script and its arguments, quoted for a shell."""
+    script = str(result.file.path)
+    return shlex.join(["unstuck", *words, *(["--"] if script.startswith("-") else []), script, *result.arguments])
 
 
 def _codes(codes: list[str]) -> str:

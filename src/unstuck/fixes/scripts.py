@@ -64,6 +64,7 @@ class Repaired:
     """A script as it was, its text after, its runs, the patches tried in order, and which findings have none."""
 
     file: SourceFile
+    arguments: Sequence[str]
     first: ScriptRun
     after: str
     last: ScriptRun
@@ -135,7 +136,7 @@ def repair_script(
     file = read_source(script)
     said(f"running {script.name} for {steps} steps")
     first = run_script(script, arguments, steps)
-    result = Repaired(file, first, file.text, first)
+    result = Repaired(file, arguments, first, file.text, first)
     seen: set[str] = {file.text}
     for _ in range(MAX_ROUNDS):
         patch = next(_proposals(result, seen), None)
