@@ -48,6 +48,9 @@ MODULE = """
     def leaving():
         raise SystemExit(0)
 
+    def interrupted():
+        raise KeyboardInterrupt
+
     def needing(path):
         return build()
 
@@ -202,6 +205,10 @@ class TestRaising:
             "RuntimeError: no data\nunstuck: made_here:raising raised RuntimeError; nothing is judged\n"
         )
         assert "unstuck/cli" not in said.err
+
+    def test_an_interrupt_is_no_fault_of_it(self, unstuck):
+        said = unstuck("made_here:interrupted")
+        assert (said.code, said.out, said.err) == (130, "", "")
 
     def test_arguments_that_nobody_gives(self, unstuck):
         said = unstuck("made_here:needing")
