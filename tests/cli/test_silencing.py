@@ -45,8 +45,10 @@ class TestSilencing:
 
     def test_a_comment_at_the_line(self, unstuck, naive):
         said = unstuck("--steps", 2, naive("  # unstuck: ignore[I002, A]"))
-        assert "I002" not in said.out.split("silenced by comments or settings:")[0].split("not checked")[0]
-        assert "silenced by comments or settings: I002 unscaled-weights, A001 saturated" in said.out
+        assert "I002" not in said.out.split("silenced: ")[0]
+        assert "; silenced: I002 unscaled-weights, A001 saturated; " in said.out
+        long = unstuck("--steps", 2, "-v", naive("  # unstuck: ignore[I002, A]")).out
+        assert "\nsilenced by comments or settings: I002 unscaled-weights, A001 saturated\n" in long
 
     def test_a_pattern(self, unstuck, naive):
         said = unstuck("--steps", 2, "--output-format", "json", naive(settings="per-site-ignores.'W1*' = ['I002']"))

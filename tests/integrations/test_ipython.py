@@ -37,7 +37,7 @@ def test_an_error_in_the_cell_is_shown_and_the_session_ends(shell, capsys):
 
 
 def test_options_are_those_of_the_command(shell, capsys):
-    shell.run_cell("%%unstuck --overhead 50% --select I,A --ignore I --extend-select U001\n" + TRAIN)
+    shell.run_cell("%%unstuck -v --overhead 50% --select I,A --ignore I --extend-select U001\n" + TRAIN)
     said = capsys.readouterr().out
     assert "A002" in said.split("not checked")[1]
     assert "I002" not in said
@@ -47,8 +47,8 @@ def test_options_are_those_of_the_command(shell, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--ever 2 x", "unstuck: unrecognized arguments: x; usage: %%unstuck [--fix]"),
-        ("--every x", "unstuck: argument --every: invalid int value: 'x'; usage: %%unstuck [--fix]"),
+        ("--ever 2 x", "unstuck: unrecognized arguments: x; usage: %%unstuck [-v] [--fix]"),
+        ("--every x", "unstuck: argument --every: invalid int value: 'x'; usage: %%unstuck [-v] [--fix]"),
         ("--select L999", "unstuck: no rule is called 'L999'"),
         ("--overhead much", "unstuck: overhead in the arguments must be a share of the training time"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rules.helpers import TraceBuilder
 from unstuck.findings import Severity
 from unstuck.fixes.fix import Proof
 from unstuck.report import NotChecked, Report
-from unstuck.report.text import place, source_line
+from unstuck.report.text import MOST_LINES, place, source_line
 from unstuck.trace import Location, Trace, Watching
 
 from .made import finding, fix, report
@@ -43,7 +44,7 @@ class TestVerdict:
     def test_information_is_no_fault(self):
         made = report(finding("N001", "redundant-bias", severity=Severity.INFO))
         assert lines(made)[0] == "unstuck: no fault found in 10 steps of train.py"
-        assert lines(made)[2].startswith("i N001 redundant-bias")
+        assert lines(made)[1] == "i N001 redundant-bias  /home/user/train.py:3: 60 % of the outputs are saturated"
 
     def test_one_root_cause(self):
         assert lines(report(finding()))[0] == "unstuck: 1 root cause (A001) in 10 steps of train.py"
@@ -91,6 +92,11 @@ class TestCauses:
             "! I002 unscaled-weights  /home/user/train.py:3",
             "  weights too large",
             "  explains A001 saturated ×2, A002 dead-units:",
+            "    A001 /home/user/train.py:3: saturated here",
+            "    A002 /home/user/train.py:3: dead",
+            "",
+        ]
+        assert lines(made, verbose=True)[5:8] == [
             "    A001 /home/user/train.py:3: saturated here",
             "    A001 saturated there",
             "    A002 /home/user/train.py:3: dead",
@@ -168,7 +174,7 @@ class TestNotChecked:
 
     def test_rules_and_what_they_lacked(self):
         missing = (NotChecked("A001", "saturated", "an activation function"), NotChecked("N001", "x", "a norm"))
-        made = lines(report(not_checked=missing))
+        made = lines(report(finding(), not_checked=missing))
         at = made.index("not checked:")
         assert made[at + 1 : at + 3] == [
             "  A001 saturated: needs an activation function",
@@ -177,20 +183,105 @@ class TestNotChecked:
 
     def test_rules_that_lacked_the_same_share_a_line(self):
         missing = [NotChecked(code, "x", "a norm" if code[0] == "N" else "a loss") for code in ("N001", "L002", "N003")]
-        made = lines(report(not_checked=tuple(missing)))
+        made = lines(report(finding(), not_checked=tuple(missing)))
         at = made.index("not checked:")
         assert made[at + 1 : at + 3] == ["  N001, N003: need a norm", "  L002 x: needs a loss"]
 
     def test_many_needs_are_listed_when_asked(self):
         codes = ("A007", "D001", "D002", "D003", "D005", "G001", "G002")
-        made = report(not_checked=tuple(NotChecked(code, "x", f"what {code[:1]} needs") for code in codes[:6]))
+        made = report(
+            finding(), not_checked=tuple(NotChecked(code, "x", f"what {code[:1]} needs") for code in codes[:6])
+        )
         assert "not checked:" in made.render()
-        made = report(not_checked=tuple(NotChecked(code, "x", f"what {code} needs") for code in codes))
+        made = report(finding(), not_checked=tuple(NotChecked(code, "x", f"what {code} needs") for code in codes))
         short = " ".join(made.render().split())
         assert "7 rules not checked, for what they need was not there (-v says what):" in short
         assert "A007, D001–D003, D005, G001, G002 " in short
         long = made.render(verbose=True)
         assert all(f"  {code} x: needs what {code} needs\n" in long for code in codes)
+
+    def test_a_healthy_run_only_counts_them(self):
+        made = report(not_checked=(NotChecked("A001", "saturated", "a step"), NotChecked("N001", "x", "a norm")))
+        assert lines(made)[-1].endswith("; 2 rules not checked (-v says why)")
+        assert "  N001 x: needs a norm" in lines(made, verbose=True)
+
+
+class TestLength:
+    """Of a report that is not verbose: five lines for a healthy run, `MOST_LINES` for a sick one."""
+
+    def test_a_healthy_run_with_all_that_can_be_said_of_it(self):
+        remarks = [finding("N001", "redundant-bias", severity=Severity.INFO, site=site) for site in "ab"]
+        remarks.append(finding("D005", "imbalanced-labels", severity=Severity.INFO, location=None, site="the run"))
+        b = TraceBuilder(range(10))
+        b.trace.facts.watching = Watching(
+            seconds=3.0, training_seconds=100.0, loading_seconds=0.4, steps=5_000, sampled=60, guaranteed=46,
+            guaranteed_seconds=1.9, unwatched_seconds=0.05, sample_seconds=0.05, step_seconds=0.02, budget=0.01,
+        )  # fmt: skip
+        made = report(*remarks, trace=b.trace, not_checked=(NotChecked("A001", "saturated", "x"),), steps=5_000)
+        made = replace(made, silenced=(finding(), finding(site="b")))
+        first, remark, losses, cost, warning = lines(made)
+        assert first == "unstuck: no fault found in 5,000 steps of train.py"
+        assert remark == (
+            "i D005 imbalanced-labels  the run, N001 redundant-bias  /home/user/train.py:3 and 1 more (-v says more)"
+        )
+        assert losses.endswith("; silenced: A001 saturated ×2; 1 rule not checked (-v says why)")
+        assert cost.startswith("watching cost 3.0 s")
+        assert warning.startswith("warning: ")
+
+    def test_a_run_sick_in_many_places(self):
+        found = [
+            finding(code, name, site=f"{code}{place}", message=f"{code} at {place} " + "measured " * 25, explains=names)
+            for code, name, names in (
+                ("I002", "unscaled-weights", ("A001", "A002", "A003", "G001")),
+                ("L001", "overconfident-start", ()),
+                ("A001", "saturated", ()),
+                ("A002", "dead-units", ()),
+                ("A003", "dead-layer", ()),
+                ("G001", "vanishing-gradients", ()),
+                ("U001", "oversized-updates", ()),
+                ("U002", "undersized-updates", ()),
+            )
+            for place in range(40)
+        ]
+        fixes = tuple(fix(site=f"W{n}", snippet=f"W{n}.data *= 0.5") for n in range(30))
+        withheld = tuple(f"rescale-weights at train.py:{n}: why" for n in range(20))
+        missing = tuple(NotChecked(f"N00{n}", "x", f"what {n} needs") for n in range(1, 10))
+        made = report(*found, fixes=fixes, withheld=withheld, not_checked=missing)
+        text = made.render()
+        assert len(lines(made)) <= MOST_LINES
+        for root in (cause.root for cause in made.causes):
+            assert root.code in text
+            assert "/home/user/train.py:3" in text
+        assert "I002 at 0 measured" in text
+        assert "rescale-weights: W0 (/home/user/train.py:3): pre-activation std 5.432 → 1" in " ".join(text.split())
+        long = made.render(verbose=True)
+        for cause in made.causes:
+            assert all(f"{other.site} (0.6)" in " ".join(long.split()) for other in cause.also)
+            assert all(f"{symptom.code} at {symptom.site[4:]} measured" in long for symptom in cause.symptoms)
+        assert all(f"W{n}.data *= 0.5\n" in long for n in range(30))
+        assert all(f"not mended: rescale-weights at train.py:{n}: why\n" in long for n in range(20))
+
+    def test_fixes_of_one_kind_are_counted(self):
+        made = lines(report(fixes=tuple(fix(site=f"W{n}", before=n) for n in range(1, 9))))
+        at = made.index("mended before the first step:")
+        assert [line.strip() for line in made[at + 1 : at + 8]] == [
+            "I002 rescale-weights: W1 (/home/user/train.py:3): pre-activation std 1 → 1",
+            "W1.data *= 0.184",
+            "b1.data *= 0.184",
+            "I002 rescale-weights: W2 (/home/user/train.py:3): pre-activation std 2 → 1",
+            "W1.data *= 0.184",
+            "b1.data *= 0.184",
+            "I002 rescale-weights: 6 more (-v says all): W3 3 → 1, W4 4 → 1, W5 5 → 1 …",
+        ]
+
+    def test_a_name_of_ten_thousand_letters(self):
+        made = report(*(finding(code, "x", site="s" * 10_000, message="m" * 10_000) for code in ("A001", "I002")))
+        assert len(lines(made)) <= MOST_LINES
+        assert "m" * 10_000 in re.sub(r"\s", "", made.render(verbose=True))
+
+    def test_information_beside_a_fault_is_one_line(self):
+        made = lines(report(finding(), finding("N001", "redundant-bias", severity=Severity.INFO)))
+        assert made[4:6] == ["", "i N001 redundant-bias  /home/user/train.py:3: 60 % of the outputs are saturated"]
 
 
 class TestRun:

@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer
 from unstuck import api
 from unstuck.capture.script import stdout_to_stderr
 from unstuck.cli.errors import fail
-from unstuck.cli.run import FAILED, FailOn, OutputFormat, OutputFormatOption, print_report
+from unstuck.cli.run import FAILED, FailOn, OutputFormat, OutputFormatOption, VerboseOption, print_report
 from unstuck.findings import Severity
 
 OURS = tuple(str(Path(module.__file__ or "").parent) + os.sep for module in (api, typer, importlib))
@@ -51,6 +51,7 @@ def check(
     pretrained: PretrainedOption = False,
     output_format: OutputFormatOption = OutputFormat.TEXT,
     fail_on: FailOnOption = FailOn.WARNING,
+    verbose: VerboseOption = False,
 ) -> None:
     """Judge a network before training, by one forward and backward pass on one batch.
 
@@ -73,7 +74,7 @@ def check(
             _fail_raised(f"the network of {target}", error)
         except Exception as error:  # noqa: BLE001  (whatever the user's network raises)
             _fail_raised(f"the network of {target}", error)
-    print_report(report, output_format, verbose=False)
+    print_report(report, output_format, verbose)
     bad = fail_on is not FailOn.NEVER and report.findings and report.worst >= Severity[fail_on.name]
     raise typer.Exit(FAILED if bad else 0)
 

@@ -98,7 +98,8 @@ SeedOption = Annotated[
     int | None, typer.Option("--seed", hidden=True, help="Seed the random numbers of a script that does not seed them.")
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also say what each rule lacked that could not judge.")
+    bool,
+    typer.Option("--verbose", "-v", help="Tell every finding and fix, and what each rule lacked that could not judge."),
 ]
 
 

@@ -11,7 +11,7 @@ from unstuck.config import ConfigError, load
 from unstuck.rules.catalogue import UnknownRuleError
 
 USAGE = (
-    "%%unstuck [--fix] [--unsafe-fixes] [--every N | --overhead SHARE] [--select CODES] [--extend-select CODES] "
+    "%%unstuck [-v] [--fix] [--unsafe-fixes] [--every N | --overhead SHARE] [--select CODES] [--extend-select CODES] "
     "[--ignore CODES]"
 )
 
@@ -23,6 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="%%unstuck", add_help=False)
+    parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--fix", action="store_true")
     parser.add_argument("--unsafe-fixes", action="store_true")
     parser.add_argument("--every", type=int)
@@ -39,13 +40,14 @@ def load_ipython_extension(shell: Any) -> None:
         try:
             options = _parser().parse_args(shlex.split(line))
             fix, unsafe_fixes = (vars(options).pop(name) for name in ("fix", "unsafe_fixes"))
+            verbose = vars(options).pop("verbose")
             run = Run(load(**vars(options)), fix=fix, unsafe_fixes=unsafe_fixes, title="the cell")
         except (ValueError, ConfigError, UnknownRuleError) as error:
             print(f"unstuck: {error}")  # noqa: T201
             return
         with run:
             shell.run_cell(cell)
-        print(run.report())  # noqa: T201
+        print(run.report().render(verbose=verbose).rstrip("\n"))  # noqa: T201
 
     shell.register_magic_function(unstuck, "cell", "unstuck")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import linecache
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -19,15 +21,51 @@ from unstuck.trace import Location
 
 MARKS = {Severity.ERROR: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow"), Severity.INFO: ("i", "bold cyan")}
 
-MOST_ALSO = 6  # further places of one fault that are named
+MOST_LINES = 40  # of a report that is not verbose
 MOST_NEEDS = 3  # things that rules lacked and that are listed unasked
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much is told: root causes, codes of what each explains, further places of a fault, characters of a message,
+    fixes of one kind with their snippets, and reasons why something was not mended. None: all there are.
+    """
+
+    causes: int | None = None
+    symptoms: int | None = None
+    also: int | None = None
+    message: int | None = None
+    fixes: int | None = None
+    withheld: int | None = None
+
+
+EVERYTHING = Detail()
+SHORTER = (  # the first of these that gives no more than `MOST_LINES` is used
+    Detail(causes=8, symptoms=6, also=6, fixes=2, withheld=3),
+    Detail(causes=6, symptoms=2, also=4, fixes=1, withheld=2),
+    Detail(causes=5, symptoms=0, also=2, message=400, fixes=1, withheld=1),
+    Detail(causes=4, symptoms=0, also=0, message=200, fixes=0, withheld=1),
+    Detail(causes=3, symptoms=0, also=0, message=200, fixes=0, withheld=0),
+)
 
 
 def render(report: Report, *, width: int = 100, color: bool = False, verbose: bool = False) -> str:
     """Return the report as text of at most `width` columns, with ANSI colours if asked.
 
-    `verbose` says of each rule that could not judge what it lacked, however many there are.
+    It has at most `MOST_LINES` lines (as long as messages fit the width), and a healthy run's five; `verbose` text has
+    all there is to say: each finding and fix, and of each rule that could not judge what it lacked.
     """
+    if verbose:
+        return _render(report, EVERYTHING, width, color)
+    text = ""
+    for detail in SHORTER:
+        text = _render(report, detail, width, color)
+        if text.count("\n") <= MOST_LINES:
+            break
+    return text
+
+
+def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
     out = io.StringIO()
     console = Console(
         file=out,
@@ -41,12 +79,20 @@ def render(report: Report, *, width: int = 100, color: bool = False, verbose: bo
         legacy_windows=False,
     )
     console.print(verdict(report), soft_wrap=True)
-    for cause in report.causes:
-        _print_cause(console, cause)
-    _print_fixes(console, report)
-    _print_not_checked(console, report, verbose)
-    _print_silenced(console, report)
-    _print_run(console, report)
+    faults = [cause for cause in report.causes if cause.root.severity > Severity.INFO or detail is EVERYTHING]
+    healthy = not (faults or report.fixes or report.withheld)
+    for cause in faults[: detail.causes]:
+        _print_cause(console, cause, detail)
+    _print_rest(console, faults[len(faults[: detail.causes]) :])
+    if detail is not EVERYTHING:
+        _print_remarks(console, [cause for cause in report.causes if cause.root.severity <= Severity.INFO], healthy)
+    _print_fixes(console, report, detail)
+    if healthy and detail is not EVERYTHING:
+        _print_run(console, report, short=True)
+    else:
+        _print_not_checked(console, report, detail is EVERYTHING)
+        _print_silenced(console, report)
+        _print_run(console, report)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
@@ -85,32 +131,75 @@ def source_line(location: Location | None) -> str:
     return linecache.getline(location.file, location.line).strip()
 
 
-def _print_cause(console: Console, cause: Cause) -> None:
+def _print_cause(console: Console, cause: Cause, detail: Detail) -> None:
     finding = cause.root
     mark, style = MARKS[finding.severity]
     head = Text(f"\n{mark} {finding.code} {finding.name}", style)
     where = place(finding.location)
     head.append(f"  {where}" if where else f"  {finding.site}", "bold")
     console.print(head, soft_wrap=True)
-    _indented(console, Text(finding.message))
+    _indented(console, Text(_clipped(finding.message, detail.message)))
     line = source_line(finding.location)
     if line:
-        _indented(console, Text(f"│ {line}", "dim"))
-    _also(console, cause.also)
+        _indented(console, Text(f"│ {_clipped(line, detail.message)}", "dim"))
+    _also(console, cause.also, detail)
     if cause.symptoms:
-        names = ", ".join(f"{name}{f' ×{n}' if n > 1 else ''}" for name, n in shared(cause.symptoms))
-        _indented(console, Text(f"explains {names}:", "italic"))
-        for symptom in cause.symptoms:
-            _indented(console, _symptom(symptom), by=4)
+        _explained(console, cause.symptoms, detail)
     if finding.fixes:
         _indented(console, Text(f"remedy: {', '.join(finding.fixes)} (unstuck rule {finding.code})", "green"))
 
 
-def _also(console: Console, others: tuple[Finding, ...]) -> None:
-    if others:
-        places = [f"{f.site} ({f.measured:.3g}{'' if f.unit == '1' else ' ' + f.unit})" for f in others[:MOST_ALSO]]
-        more = f" and {len(others) - MOST_ALSO} more" if len(others) > MOST_ALSO else ""
-        _indented(console, Text(f"also at {', '.join(places)}{more}"))
+def _also(console: Console, others: tuple[Finding, ...], detail: Detail) -> None:
+    if not others:
+        return
+    named = others[: detail.also]
+    places = [f"{_clipped(f.site, detail.message)} ({_number(f.measured, f.unit)})" for f in named]
+    more = len(others) - len(named)
+    rest = [f"{more} more place{'s' if more > 1 else ''}" if not named else f"{more} more"] if more else []
+    _indented(console, Text(f"also at {' and '.join([*([', '.join(places)] if places else []), *rest])}"))
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.3g}{'' if unit == '1' else ' ' + unit}"
+
+
+def _explained(console: Console, symptoms: tuple[Finding, ...], detail: Detail) -> None:
+    """Say what a cause explains: each code with its count, then the first finding of each, or all of them."""
+    names = ", ".join(f"{name}{f' ×{n}' if n > 1 else ''}" for name, n in shared(symptoms))
+    first = list({symptom.code: symptom for symptom in reversed(symptoms)}.values())[::-1]
+    shown = symptoms if detail.symptoms is None else first[: detail.symptoms]
+    _indented(console, Text(f"explains {names}{':' if shown else ''}", "italic"))
+    for symptom in shown:
+        _indented(console, _symptom(symptom), by=4)
+
+
+def _print_rest(console: Console, causes: list[Cause]) -> None:
+    """Name the root causes that are not told in full."""
+    if causes:
+        named = ", ".join(f"{cause.root.code} {cause.root.name} {_where(cause.root)}" for cause in causes)
+        plural = "s" if len(causes) > 1 else ""
+        console.print(Text(f"\n{len(causes)} more root cause{plural} (-v says all): {named}", "bold"), soft_wrap=True)
+
+
+def _print_remarks(console: Console, causes: list[Cause], close: bool) -> None:
+    """Print in one line what is said for information; right below the verdict when `close`."""
+    if not causes:
+        return
+    mark, style = MARKS[Severity.INFO]
+    found = [(cause.root, f" and {len(cause.also)} more" if cause.also else "") for cause in causes]
+    text = ", ".join(f"{f.code} {f.name}  {_where(f)}{more}" for f, more in found) + " (-v says more)"
+    if len(found) == 1:
+        (finding, more) = found[0]
+        text = f"{finding.code} {finding.name}  {_where(finding)}{more}: {_clipped(finding.message, 200)}"
+    console.print(Text(f"{'' if close else chr(10)}{mark} {text}", style), soft_wrap=True)
+
+
+def _where(finding: Finding) -> str:
+    return place(finding.location) or finding.site
+
+
+def _clipped(text: str, length: int | None) -> str:
+    return text if length is None or len(text) <= length else text[: length - 1] + "…"
 
 
 def _symptom(finding: Finding) -> Text:
@@ -122,7 +211,7 @@ def _indented(console: Console, text: Text, by: int = 2) -> None:
     console.print(Padding(text, (0, 0, 0, by)))
 
 
-def _print_fixes(console: Console, report: Report) -> None:
+def _print_fixes(console: Console, report: Report, detail: Detail) -> None:
     groups = {
         "mended before the first step:": [fix for fix in report.fixes if fix.kept and not fix.step],
         "mended while it trained:": [fix for fix in report.fixes if fix.kept and fix.step],
@@ -131,14 +220,40 @@ def _print_fixes(console: Console, report: Report) -> None:
     for title, fixes in groups.items():
         if fixes:
             console.print(Text(f"\n{title}", "bold green" if fixes[0].kept else "bold yellow"))
-        for fix in fixes:
-            _indented(console, Text(f"{fix.code} {fix_line(fix)}"))
-            if fix.proof is not None:
-                _indented(console, Text(str(fix.proof)), by=6)
-            for line in (fix.snippet if fix.kept else fix.why).splitlines():
-                _indented(console, Text(line, "dim"), by=6)
-    for text in report.withheld:
-        console.print(Text(f"\nnot mended: {text}", "yellow"), soft_wrap=True)
+        for same in _by_kind(fixes):
+            shown = same[: None if detail.fixes is None else max(1, detail.fixes)]
+            for fix in shown:
+                _print_fix(console, fix, with_lines=detail.fixes != 0)
+            _print_more(console, same[len(shown) :])
+    for text in report.withheld[: detail.withheld]:
+        console.print(Text(f"\nnot mended: {_clipped(text, detail.message)}", "yellow"), soft_wrap=True)
+    more = len(report.withheld) - len(report.withheld[: detail.withheld])
+    if more:
+        console.print(Text(f"not mended: {more} {'more' if detail.withheld else 'repairs'} (-v says why)", "yellow"))
+
+
+def _by_kind(fixes: Iterable[AppliedFix]) -> Iterable[list[AppliedFix]]:
+    """Return fixes in lists of one remedy each, for one fault, in order of first appearance."""
+    kinds: dict[tuple[str, str], list[AppliedFix]] = {}
+    for fix in fixes:
+        kinds.setdefault((fix.name, fix.code), []).append(fix)
+    return kinds.values()
+
+
+def _print_fix(console: Console, fix: AppliedFix, *, with_lines: bool) -> None:
+    _indented(console, Text(f"{fix.code} {fix_line(fix)}"))
+    if fix.proof is not None:
+        _indented(console, Text(str(fix.proof)), by=6)
+    for line in (fix.snippet if fix.kept else fix.why).splitlines() if with_lines else ():
+        _indented(console, Text(line, "dim"), by=6)
+
+
+def _print_more(console: Console, fixes: list[AppliedFix]) -> None:
+    """Name the fixes of a kind that are not told in full, with what they did where there is room for it."""
+    if fixes:
+        told = [f"{fix.site} {fix.before:.3g} → {'none' if fix.after is None else f'{fix.after:.3g}'}" for fix in fixes]
+        named = ", ".join(told[:MOST_NEEDS]) + (" …" if len(told) > MOST_NEEDS else "")
+        _indented(console, Text(f"{fixes[0].code} {fixes[0].name}: {len(fixes)} more (-v says all): {named}"))
 
 
 def fix_line(fix: AppliedFix) -> str:
@@ -185,31 +300,47 @@ def _ranges(codes: list[str]) -> list[str]:
 
 def _print_silenced(console: Console, report: Report) -> None:
     if report.silenced:
-        codes = ", ".join(f"{code} ×{n}" if n > 1 else code for code, n in shared(report.silenced))
-        console.print(Text(f"\nsilenced by comments or settings: {codes}", "dim"))
+        console.print(Text(f"\nsilenced by comments or settings: {_counted(report.silenced)}", "dim"))
 
 
-def _print_run(console: Console, report: Report) -> None:
+def _counted(findings: tuple[Finding, ...]) -> str:
+    return ", ".join(f"{code} ×{n}" if n > 1 else code for code, n in shared(findings))
+
+
+def _print_run(console: Console, report: Report, *, short: bool = False) -> None:
+    """Print how the loss went and what watching cost; `short` adds in the same line what was not checked or shown."""
     trace, run = report.trace, report.run
+    begin = "" if short else "\n"
     if trace.facts.internal_error:
-        console.print(Text(f"\nwatching ended early by an internal error: {trace.facts.internal_error}", "red"))
+        text = f"{begin}watching ended early by an internal error: {trace.facts.internal_error}"
+        console.print(Text(text, "red"), soft_wrap=short)
     if not trace.facts.backward_calls:
         return
-    start, baseline = starting_loss(trace)
-    recent = recent_loss(trace)
-    parts = []
-    if start is not None:
-        parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
-    if recent is not None and run.steps > 1:
-        parts.append(f"{recent:.4f} over the last {min(100, len(trace.objective))} steps")
     cost = None if run.probe else cost_line(trace.facts.watching, run.steps)
+    parts = _losses(report)
     if cost is None and not run.probe:
         parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
     if trace.facts.skipped_updates:
         parts.append(f"{trace.facts.skipped_updates} updates skipped by GradScaler")
-    console.print(Text("\n" + "; ".join(parts), "dim"), soft_wrap=True)
+    if short and report.silenced:
+        parts.append(f"silenced: {_counted(report.silenced)}")
+    if short and report.not_checked:
+        plural = "s" if len(report.not_checked) > 1 else ""
+        parts.append(f"{len(report.not_checked)} rule{plural} not checked (-v says why)")
+    console.print(Text(begin + "; ".join(parts), "dim"), soft_wrap=True)
     if cost is not None:
         console.print(Text(cost, "dim"), soft_wrap=True)
         warning = budget_warning(trace.facts.watching)
         if warning is not None:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+
+
+def _losses(report: Report) -> list[str]:
+    start, baseline = starting_loss(report.trace)
+    recent = recent_loss(report.trace)
+    parts = []
+    if start is not None:
+        parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
+    if recent is not None and report.run.steps > 1:
+        parts.append(f"{recent:.4f} over the last {min(100, len(report.trace.objective))} steps")
+    return parts
