@@ -1,0 +1,318 @@
+"""Each chart of a report by itself, as Vega-Lite made by Altair (https://altair-viz.github.io); needs extra `html`.
+
+What colour tells is also told by a dash, a shape or a text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unstuck.report import chartdata as data
+from unstuck.report import panels
+from unstuck.report.report import Report, starting_loss
+from unstuck.report.style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, RED, WIDTH, altair, values
+
+if TYPE_CHECKING:
+    import altair as alt
+
+NAMES: dict[str, str] = {
+    "loss": "Loss",
+    "activations": "Activation histograms",
+    "saturation": "Saturation map",
+    "dead-units": "Dead-unit map",
+    "gradients": "Gradient histograms",
+    "updates": "Update-to-data ratio",
+    "depth": "Scale over depth",
+    "batchnorm": "BatchNorm: batch against running statistics",
+    "fixes": "Before and after the fixes",
+}
+"""The charts by name, in the order of the page, with their titles."""
+
+ENDINGS = ("png", "svg", "html")
+FEW = 8  # lines that are told apart by colour and dash; of more, the colour says how deep
+GUIDE = -3.0  # log10 of update-to-data; Karpathy 2022, https://github.com/karpathy/nn-zero-to-hero (lecture 4)
+
+
+class NoChartError(ValueError):
+    """There is no such chart, or this run has nothing to show in it, or it cannot be written."""
+
+
+def chart(report: Report, name: str) -> alt.TopLevelMixin:
+    """Return one chart of a report, by a name of `NAMES`.
+
+    Raises NoChartError for another name and where the run has nothing to show, ImportError without the extra `html`.
+    """
+    if name not in NAMES:
+        raise NoChartError(f"no chart {name!r}; choose from {', '.join(NAMES)}")
+    made = _MAKERS[name](report)
+    if made is None:
+        raise NoChartError(f"nothing to show in the chart {name!r}: the run has no numbers for it")
+    titled: alt.TopLevelMixin = (
+        made.properties(title=f"{NAMES[name]} · {data.shorten(report.run.title)}", description=NAMES[name])
+        .configure_view(stroke=GREY)
+        .configure_axis(gridOpacity=0.4, labelLimit=240)
+        .configure_legend(labelLimit=300, symbolLimit=FEW)
+    )
+    return titled
+
+
+def save(made: alt.TopLevelMixin, path: Path, *, scale: float = 2.0) -> None:
+    """Write a chart as PNG (`scale` pixels a unit), SVG or a self-contained HTML page, by the ending of `path`.
+
+    Raises NoChartError for another ending, and OSError.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in ENDINGS:
+        raise NoChartError(f"cannot write a chart as {path.name}; its name must end in {', '.join(ENDINGS)}")
+    if ending == "html":
+        made.save(path, format="html", inline=True)
+    elif ending == "svg":
+        made.save(path, format="svg")
+    else:
+        made.save(path, format="png", scale_factor=scale)
+
+
+def available(report: Report) -> Iterable[tuple[str, Any]]:
+    """Yield (name, chart without title or theme) of each chart for which the run has numbers."""
+    for name, make in _MAKERS.items():
+        made = make(report)
+        if made is not None:
+            yield name, made
+
+
+# -- parts that charts share ------------------------------------------------------------------------------------------
+
+
+def search_box() -> Any:
+    """Return the parameter `search`: a text that names of places must contain to be shown."""
+    alt = altair()
+    box = alt.binding(input="search", placeholder="part of a name", name="places ")
+    return alt.param(name="search", value="", bind=box)
+
+
+FOUND = "indexof(lower(datum.place), lower(search)) >= 0"
+
+
+def _steps_axis(alt: Any) -> Any:
+    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="~s"))
+
+
+def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
+    return channel(f"{field}:N", scale=altair().Scale(domain=domain, range=shown), title=None)
+
+
+def _lines(alt: Any, rows: data.Rows, y: Any, *, dash: str = "place") -> Any:
+    """Return one line a place over the steps; told apart by colour and shape while they are few."""
+    few = len({row["place"] for row in rows}) <= FEW
+    order = alt.EncodingSortField("order", op="min")
+    if few:
+        colour = alt.Color("place:N", sort=order, scale=alt.Scale(range=list(COLOURS)), title=None)
+        kinds = {"shape": alt.Shape("place:N", sort=order, title=None), "strokeDash": alt.StrokeDash(f"{dash}:N")}
+    else:
+        colour = alt.Color("order:Q", scale=alt.Scale(scheme="viridis"), title="depth (0 = first)")
+        kinds = {}
+    base = alt.Chart(values(rows)).transform_filter(FOUND)
+    shown = {"x": _steps_axis(alt), "y": y, "color": colour, "detail": "place:N"}
+    tooltip = [t for t in ("place:N", "step:Q", "log10:Q", "value:Q") if t.split(":")[0] in rows[0]]
+    line = base.mark_line(strokeWidth=1.6, opacity=0.8).encode(**shown, **_legendless(kinds, "strokeDash"))
+    points = base.mark_point(size=22, filled=True, opacity=0.9).encode(
+        **shown, **_legendless(kinds, "shape"), tooltip=tooltip
+    )
+    return line + points
+
+
+def _legendless(kinds: dict[str, Any], wanted: str) -> dict[str, Any]:
+    if wanted not in kinds:
+        return {}
+    if wanted == "strokeDash":
+        kinds[wanted].legend = None
+    return {wanted: kinds[wanted]}
+
+
+def _rule(alt: Any, value: float, text: str, *, above: bool = True) -> Any:
+    """Return a dashed horizontal line with its text above or below it."""
+    at = alt.Chart(values([{"at": value, "text": text}]))
+    rule = at.mark_rule(strokeDash=[6, 4], color=RED, strokeWidth=1.5).encode(y="at:Q")
+    label = at.mark_text(align="right", dx=-4, dy=-7 if above else 8, fontWeight="bold").encode(
+        x=alt.value("width"), y="at:Q", text="text:N"
+    )
+    return rule + label
+
+
+# -- the charts -------------------------------------------------------------------------------------------------------
+
+
+def _loss(report: Report) -> Any:
+    """Return the loss with its baseline, and below it the steps that each root cause speaks of."""
+    alt = altair()
+    rows = data.loss(report.trace)
+    finite = [row for row in rows if "loss" in row]
+    if not finite:
+        return None
+    low, high = min(row["low"] for row in finite), max(row["high"] for row in finite)
+    scale = alt.Scale(type="log" if low > 0 and high > 5 * low else "linear", zero=False, nice=True)
+    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, max(1, rows[-1]["step"])], nice=False))
+    y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
+    base = alt.Chart(values(finite)).encode(x=x)
+    spread = base.mark_area(color=BLUE, opacity=0.25).encode(y=alt.Y("low:Q", scale=scale, title="loss"), y2="high:Q")
+    line = base.mark_line(color=BLUE, strokeWidth=2).encode(
+        y=y, tooltip=["step:Q", alt.Tooltip("loss:Q", format=".4g"), alt.Tooltip("low:Q"), alt.Tooltip("high:Q")]
+    )
+    layers = spread + line
+    _, baseline = starting_loss(report.trace)
+    if baseline is not None and (baseline > 0 or scale.type == "linear"):
+        text = f"baseline {baseline:.4g} (uninformative predictions)"
+        layers += _rule(alt, baseline, text, above=finite[-1]["loss"] < baseline)
+    broken = [row for row in rows if row["infinite"]]
+    if broken:
+        mark = alt.Chart(values(broken)).mark_text(text="✗", color=RED, fontSize=14, baseline="top")
+        layers += mark.encode(x="step:Q", y=alt.value(0), tooltip=["step:Q", "infinite:Q"])
+    upper = layers.properties(width=WIDTH, height=HEIGHT)
+    ranges = _ranges(report)
+    if not ranges:
+        return upper
+    return alt.vconcat(upper, _finding_bars(alt, ranges, x), spacing=6).resolve_scale(x="shared")
+
+
+def _ranges(report: Report) -> data.Rows:
+    return [
+        {
+            "order": order,
+            "text": f"{cause.root.severity}: {cause.root.code} {cause.root.name}",
+            "step": cause.root.steps[0],
+            "end": max(cause.root.steps[1], cause.root.steps[0] + 1),
+        }
+        for order, cause in enumerate(report.causes)
+    ]
+
+
+def _finding_bars(alt: Any, ranges: data.Rows, x: Any) -> Any:
+    base = alt.Chart(values(ranges)).encode(
+        y=alt.Y("order:O", axis=alt.Axis(labels=False, ticks=False, minExtent=44, title="findings"))
+    )
+    tooltip = ["text:N", "step:Q", "end:Q"]
+    bar = base.mark_bar(color=ORANGE, opacity=0.45, height=16).encode(x=x, x2="end:Q", tooltip=tooltip)
+    begin = base.mark_tick(color=ORANGE, thickness=3, size=16).encode(x=x)  # also of a range of one step
+    label = base.mark_text(align="left", dx=8, fontWeight="bold").encode(x=alt.value(0), text="text:N")
+    return (bar + begin + label).properties(width=WIDTH, height=alt.Step(20))
+
+
+def _activations(report: Report) -> Any:
+    return panels.side_by_side(panels.activation_histograms(report), magnitudes=False)
+
+
+def _gradients(report: Report) -> Any:
+    return panels.side_by_side(panels.gradient_histograms(report), magnitudes=True)
+
+
+def _saturation(report: Report) -> Any:
+    alt = altair()
+    rows = data.saturation(report.trace)
+    if not rows:
+        return None
+    many = len({row["place"] for row in rows}) > 40
+    return (
+        alt.Chart(values(rows))
+        .mark_rect()
+        .encode(
+            x=alt.X("step:O", title="sampled step", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)),
+            y=alt.Y("place:N", sort=alt.EncodingSortField("order", op="min"), title=None),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(scheme="inferno", domain=[0, 1]),
+                legend=alt.Legend(title="saturated", format="%", orient="top", gradientLength=160),
+            ),
+            tooltip=["place:N", "step:O", alt.Tooltip("share:Q", format=".1%", title="saturated")],
+        )
+        .transform_filter(FOUND)
+        .add_params(search_box())
+        .properties(width=WIDTH, height=alt.Step(10 if many else 18))
+    )
+
+
+def _updates(report: Report) -> Any:
+    alt = altair()
+    rows = data.updates(report.trace)
+    if not rows:
+        return None
+    y = alt.Y("log10:Q", title="log10 (rms of update / rms of data)", scale=alt.Scale(zero=False))
+    lines = _lines(alt, rows, y) + _rule(alt, GUIDE, "guide: 1e-3")
+    return lines.add_params(search_box()).properties(width=WIDTH, height=HEIGHT)
+
+
+def _depth(report: Report) -> Any:
+    alt = altair()
+    rows = data.depth(report.trace)
+    if not rows:
+        return None
+    axis = alt.Axis(tickMinStep=1, tickCount=min(20, max(row["depth"] for row in rows)))
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("depth:Q", title="layer, in order of execution", axis=axis),
+        y=alt.Y("log10:Q", title="log10 std", scale=alt.Scale(zero=False)),
+        color=_two(alt.Color, "way", ["forward", "backward"], [BLUE, ORANGE]),
+    )
+    line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("when:N", title="sampled step"))
+    points = base.mark_point(size=40, filled=True).encode(
+        shape=_two(alt.Shape, "way", ["forward", "backward"], ["circle", "triangle-up"]),
+        tooltip=["place:N", "depth:Q", "way:N", "step:Q", "log10:Q"],
+    )
+    return (line + points).properties(width=WIDTH, height=HEIGHT)
+
+
+def _batch_norms(report: Report) -> Any:
+    alt = altair()
+    rows = data.batch_norms(report.trace)
+    if not rows:
+        return None
+    panels = []
+    for what, title in (
+        ("mean", "distance of the means (running std)"),
+        ("variance", "ratio of the variances (1 = equal)"),
+    ):
+        part = [row for row in rows if row["what"] == what]
+        if part:
+            scale = alt.Scale(type="log" if what == "variance" else "symlog", nice=True)
+            y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
+            panels.append(_lines(alt, part, y, dash="batches").properties(width=WIDTH, height=170))
+    return alt.vconcat(*panels, spacing=10).add_params(search_box())
+
+
+def _fixes(report: Report) -> Any:
+    alt = altair()
+    rows = []
+    for number, fix in enumerate(report.fixes, 1):
+        what = data.shorten(f"{number}. {fix.code} {fix.name}: {fix.site}: {fix.statistic}", 90)
+        for when, value in (("before", fix.before), ("after", fix.after)):
+            if value is not None and math.isfinite(value):
+                rows.append({"fix": what, "when": when, "value": value, "unit": fix.unit})
+    if not rows:
+        return None
+    return (
+        alt.Chart(values(rows))
+        .mark_point(size=90, filled=True)
+        .encode(
+            x=alt.X("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=6)),
+            color=_two(alt.Color, "when", ["before", "after"], [ORANGE, GREEN]),
+            shape=_two(alt.Shape, "when", ["before", "after"], ["cross", "circle"]),
+            tooltip=["fix:N", "when:N", "value:Q", "unit:N"],
+        )
+        .properties(width=WIDTH, height=30)
+        .facet(facet=alt.Facet("fix:N", title=None, sort=list(dict.fromkeys(row["fix"] for row in rows))), columns=1)
+        .resolve_scale(x="independent")
+    )
+
+
+_MAKERS: dict[str, Callable[[Report], Any]] = {
+    "loss": _loss,
+    "activations": _activations,
+    "saturation": _saturation,
+    "dead-units": panels.dead_units,
+    "gradients": _gradients,
+    "updates": _updates,
+    "depth": _depth,
+    "batchnorm": _batch_norms,
+    "fixes": _fixes,
+}
