@@ -22,7 +22,7 @@ from unstuck.config import Config
 from unstuck.fixes.patches.catalogue import Refusal, all_patchers, propose
 from unstuck.fixes.scripts import repair_script
 
-STEPS = 200  # of each run that proves a patch
+STEPS = 1000  # at most, of each run that proves a patch: some evaluate after their last step alone
 
 
 def fix(program: Path, metric: str, root: str | None) -> dict[str, Any]:

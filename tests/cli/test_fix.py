@@ -134,8 +134,12 @@ class TestShown:
 
     def test_the_scripts_own_options_are_the_scripts(self, unstuck, script, run_here):
         path = script(HEALTHY)
-        assert unstuck("--steps", 60, path, "--write", "--steps", "7").out == "no fault found in 60 steps\n"
+        assert unstuck("--steps", 99, path, "--write", "--steps", "7").out == "no fault found in 60 steps\n"
         assert run_here[0][-4:] == [str(path), "--write", "--steps", "7"]
+
+    def test_more_may_be_found_in_more_steps(self, unstuck, script):
+        said = unstuck("--steps", 20, script(HEALTHY))
+        assert said.out == "no fault found in 20 steps; a larger --steps looks at more, such as an evaluation\n"
 
     def test_a_script_that_fails_after_its_training(self, unstuck, script):
         said = unstuck("--steps", 99, script(HEALTHY + "    raise KeyError('lr')\n"))
@@ -221,7 +225,7 @@ class TestWritten:
     def test_twice_the_second_time_there_is_nothing_to_do(self, unstuck, script):
         path = script(SOFTMAX)
         unstuck("--steps", 60, "--write", path)
-        assert unstuck("--steps", 60, "--write", path).out == "no fault found in 60 steps\n"
+        assert unstuck("--steps", 99, "--write", path).out == "no fault found in 60 steps\n"
         assert sorted(os.listdir(path.parent)) == ["train.py", "train.py.orig"]
 
     @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def render(result: Repaired) -> str:
     lines += [f"no patch for {r.code} at {name}:{r.line}: {r.reason}" for r in result.refused]
     lines += _left(result)
     if not any(finding.severity > Severity.INFO for finding in first.findings) and not result.tried:
-        lines.append(f"no fault found in {first.steps} steps")
+        more = "; a larger --steps looks at more, such as an evaluation" if first.stopped else ""
+        lines.append(f"no fault found in {first.steps} steps{more}")
     return "\n".join([*lines, *(["", diff(result)] if result.kept else [""])])
 
 

@@ -39,7 +39,8 @@ class ScriptFailedError(RuntimeError):
 class ScriptRun:
     """What a watched run of a script showed; `loss` is its mean objective over the last steps, infinite if it broke.
 
-    `exit_code` is the script's own; `error` the last line on standard error of a script that failed.
+    `exit_code` is the script's own; `error` the last line on standard error of a script that failed; `stopped` says
+    that the limit of steps ended it.
     """
 
     findings: tuple[Finding, ...]
@@ -47,6 +48,7 @@ class ScriptRun:
     steps: int
     exit_code: int
     error: str = ""
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequ
     if not run["backward_calls"] and not findings:  # findings may say why there is no training
         raise ScriptFailedError(f"no backward pass was seen in {script}; name the script that trains")
     error = last if run["exit_code"] else ""
-    return ScriptRun(findings, math.inf if loss is None else loss, run["steps"], run["exit_code"], error)
+    loss = math.inf if loss is None else loss
+    return ScriptRun(findings, loss, run["steps"], run["exit_code"], error, run["stopped_by_step_limit"])
 
 
 def _input() -> int | None:
