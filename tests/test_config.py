@@ -94,7 +94,7 @@ class TestUnknownKeys:
     def test_with_nothing_near_all_are_named(self):
         assert error(zzz=1) == (
             "unknown key 'zzz' in the arguments; known: every, extend_select, "
-            "fail_on, ignore, overhead, per_site_ignores, select, thresholds"
+            "fail_on, ignore, overhead, per_site_ignores, record, select, thresholds"
         )
 
 

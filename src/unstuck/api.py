@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from unstuck.rules.causes import causal_order, group
 from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Trace
+from unstuck.trace.recording import Recording
 
 TRIAL_STEPS = 200  # of a fix; enough for a loss to show whether it got worse
 
@@ -87,6 +89,7 @@ class Run:
         unsafe_fixes: bool = False,
         max_steps: int | None = None,
         title: str = "training",
+        recording: Recording | None = None,
     ) -> None:
         self.config = config
         self.title = title
@@ -102,6 +105,11 @@ class Run:
         )
         self._begun = self._ended = 0.0
         self._started = ""
+        self._versions = versions()
+        self._recording = recording
+        if recording is not None:
+            recording.follow(self.session.trace)
+            self.session.when_complete = self._hand_over
 
     def __enter__(self) -> Run:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -122,25 +130,65 @@ class Run:
         """Judge what was seen so far."""
         self.session.note_cost()
         trace = self.session.trace.snapshot()
-        ended = self._ended or time.perf_counter()
-        run = RunInfo(
+        judged = self._repairer.mended(trace) if self._repairer else None
+        return make_report(trace, self.config, self._info(), self.fixes, self._withheld(), judged=judged)
+
+    def _info(self) -> RunInfo:
+        return RunInfo(
             self.title,
             self.command,
-            versions(),
+            self._versions,
             self._started,
             self.session.steps,
-            ended - self._begun,
-            trace.facts.watching.seconds,
+            (self._ended or time.perf_counter()) - self._begun,
+            self.session.trace.facts.watching.seconds,
             self.exit_code,
             self.stopped,
         )
-        withheld: list[str] = []
-        if self._repairer:
-            withheld = [*self._repairer.withheld, *announcement(self._repairer.available)]
-            if self.session.one_of_many:
-                withheld.append("each of several processes would mend its own copy; mend the network in one process")
-        judged = self._repairer.mended(trace) if self._repairer else None
-        return make_report(trace, self.config, run, self.fixes, withheld, judged=judged)
+
+    def _withheld(self) -> list[str]:
+        if self._repairer is None:
+            return []
+        withheld = [*self._repairer.withheld, *announcement(self._repairer.available)]
+        if self.session.one_of_many:
+            withheld.append("each of several processes would mend its own copy; mend the network in one process")
+        return withheld
+
+    # -- recording -------------------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """Have a sampled step written down, now that it is complete."""
+        trace = self.session.trace
+        if self._recording is not None and trace.journal is not None and trace.journal.tables:
+            self._recording.hand_over(trace, self._about())
+
+    def _about(self) -> dict[str, Any]:
+        """Return what a stored run needs, beside the trace, to give the same report."""
+        mended = (self._repairer.judged_from, self._repairer.restarted) if self._repairer else (0, False)
+        return {
+            "run": self._info(),
+            "config": self.config,
+            "judged": mended,
+            "fixes": self.fixes,
+            "withheld": self._withheld(),
+            "process": os.getpid(),
+        }
+
+    def end_recording(self, report: Report) -> Path | None:
+        """Write down what is left, and the verdict; returns the file, None when there is none or it is not whole.
+
+        A run that never trained, and has nothing to say of why, leaves no file.
+        """
+        recording = self._recording
+        if recording is None:
+            return None
+        if not (report.trace.facts.backward_calls or report.causes):
+            recording.discard(self.session.trace)
+            return None
+        verdict = {"ok": report.ok, "causes": [f"{cause.root.code} {cause.root.name}" for cause in report.causes]}
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        recording.close(self.session.trace, {**self._about(), "verdict": verdict, "ended": ended})
+        return recording.path if recording.failure is None else None
 
 
 def announcement(available: Sequence[str]) -> list[str]:

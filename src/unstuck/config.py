@@ -32,10 +32,10 @@ class Config:
 
     `overhead`: the share of the training time that watching may add. `every`: sample each N-th step instead. `select`
     and `ignore`: rule codes or prefixes to judge by and to leave out; `extend_select`: more of them to judge by.
-    `fail_on`: the severity from which on a run counts as failed ("error", "warning" or "never"). `thresholds`: rule
-    code -> name -> value that replaces the rule's own. `per_site_ignores`: pattern for a site's label -> rule codes
-    or prefixes that are silenced there. Raises ConfigError for values that cannot be used, and for both `every` and
-    `overhead`.
+    `fail_on`: the severity from which on a run counts as failed ("error", "warning" or "never"). `record`: whether
+    `unstuck run` keeps each run below `.unstuck`. `thresholds`: rule code -> name -> value that replaces the rule's
+    own. `per_site_ignores`: pattern for a site's label -> rule codes or prefixes that are silenced there. Raises
+    ConfigError for values that cannot be used, and for both `every` and `overhead`.
     """
 
     every: int | None = None
@@ -44,6 +44,7 @@ class Config:
     overhead: float = DEFAULT_OVERHEAD
     extend_select: tuple[str, ...] = ()
     fail_on: str = "never"
+    record: bool = False
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     per_site_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -60,6 +61,8 @@ class Config:
             raise ConfigError(_BOTH.format(where=""))
         if self.fail_on not in FAIL_ON:
             raise ConfigError(f"fail-on must be one of {', '.join(FAIL_ON)}, got {self.fail_on!r}")
+        if not isinstance(self.record, bool):
+            raise ConfigError(f"record must be true or false, got {self.record!r}")
         for name in ("select", "ignore", "extend_select"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"{name} must be a tuple of rule codes, got {getattr(self, name)!r}")
@@ -69,9 +72,10 @@ def load(folder: Path | None = None, environment: Mapping[str, str] | None = Non
     """Build the configuration for a folder; arguments that are None are not set.
 
     The pyproject.toml is the nearest one in `folder` (default: the current one) or above. Environment variables are
-    UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_EXTEND_SELECT, UNSTUCK_IGNORE, UNSTUCK_FAIL_ON; lists are
-    separated by commas, and the overhead is a number or a percentage ("0.01", "1%"). Of `every` and `overhead` the
-    later source's counts. In the file, keys are written with hyphens or underscores. Raises ConfigError.
+    UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_EXTEND_SELECT, UNSTUCK_IGNORE, UNSTUCK_FAIL_ON,
+    UNSTUCK_RECORD; lists are separated by commas, and the overhead is a number or a percentage ("0.01", "1%"). Of
+    `every` and `overhead` the later source's counts. In the file, keys are written with hyphens or underscores. Raises
+    ConfigError.
     """
     values: dict[str, Any] = {}
     file = _pyproject(folder or Path.cwd())
@@ -163,6 +167,14 @@ def _codes(key: str, value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _switch(key: str, value: Any, where: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    found = value if isinstance(value, bool) else known.get(value.strip().lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigError(f"{key} in {where} must be true or false, got {value!r}")
+    return found
+
+
 def _level(key: str, value: Any, where: str) -> str:
     if value not in FAIL_ON:
         raise ConfigError(f"{key.replace('_', '-')} in {where} must be one of {', '.join(FAIL_ON)}, got {value!r}")
@@ -192,6 +204,7 @@ _READERS: dict[str, Callable[[str, Any, str], Any]] = {
     "every": _number,
     "overhead": _share,
     "fail_on": _level,
+    "record": _switch,
     "thresholds": _thresholds,
     "per_site_ignores": _per_site,
 }

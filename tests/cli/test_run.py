@@ -180,15 +180,15 @@ class TestSave:
     def test_both_reports_are_written(self, unstuck, script, tmp_path):
         out = tmp_path / "new" / "folder"
         said = unstuck("--save", out, script())
-        assert said.err == f"report saved: {out / 'report.json'}, {out / 'report.txt'}\n"
+        assert said.err == f"report saved: {out / 'report.json'}, {out / 'report.txt'}, {out / 'run.sqlite'}\n"
         assert json.loads((out / "report.json").read_text())["run"]["steps"] == 12
         assert (out / "report.txt").read_text().startswith("unstuck: no fault found in 12 steps of train.py\n")
-        assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.txt"]
+        assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.txt", "run.sqlite"]
 
     @pytest.mark.parametrize(("option", "mended"), [("--unsafe-fixes", True), ("--fix", False)])
     def test_what_was_mended_is_written_as_code(self, unstuck, tmp_path, option, mended):
         said = unstuck(option, "--save", tmp_path, "--steps", 5, EXAMPLE)
-        assert said.err.endswith(f", {tmp_path / 'fixes.py'}\n") is mended
+        assert said.err.endswith(f", {tmp_path / 'fixes.py'}, {tmp_path / 'run.sqlite'}\n") is mended
         assert (tmp_path / "fixes.py").exists() is mended
         if mended:
             text = (tmp_path / "fixes.py").read_text()

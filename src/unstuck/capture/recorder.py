@@ -23,7 +23,7 @@ from unstuck.capture.wrappers import local, several_processes
 from unstuck.stats.queue import SummaryQueue
 from unstuck.stats.table import SummaryTable
 from unstuck.trace import Edge, Kind, Role, Site, Trace
-from unstuck.trace.trace import Key
+from unstuck.trace.sites import Key
 
 THOROUGH_SAMPLES = 64  # from which on one in eight is looked at by probes that need some samples, not all
 OFTEN = 16  # calls of a site in one pass, from which on each has numbers of its own

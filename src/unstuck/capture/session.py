@@ -84,6 +84,7 @@ class Session(UnwatchedSteps):
         self._installed = False
         self._mode_is_away = False  # while an optimizer computes
         self._undo: list[Callable[[], None]] = []  # what a repairer has installed
+        self.when_complete: Callable[[], object] | None = None  # called when all is known of the steps so far
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -274,6 +275,9 @@ class Session(UnwatchedSteps):
             return
         self._evaluations.end()
         self._take_time(step)
+        measured = self._optimizer_loop or self._snapshot_of != self._step  # no update is left to be measured
+        if measured and self.when_complete is not None:
+            self.when_complete()
         self._sampled = self.schedule.is_sampled(step)
         self._idle_until = self.schedule.idle_until
         self._compiler.eager(self._sampled)
@@ -293,7 +297,6 @@ class Session(UnwatchedSteps):
             self._modules.remove()
             self._patches.remove()
             self._remove_mode()
-        measured = self._optimizer_loop or self._snapshot_of != self._step  # no update is left to be measured
         self._quiet = measured and not (self._sampled or self._was_sampled)
 
     def _take_time(self, step: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import sqlite3
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,14 +15,17 @@ import numpy as np
 import torch
 import typer
 
-from unstuck.api import Run
+from unstuck.api import Run, chosen
 from unstuck.capture.programs import Program, ScriptError, read_module, read_program, read_script
 from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
-from unstuck.config import ConfigError, load
+from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
 from unstuck.report import Report
 from unstuck.rules.catalogue import UnknownRuleError
+from unstuck.runs import FILE, FOLDER, new_path
+from unstuck.trace.recording import Recording
+from unstuck.trace.store import StoreError
 
 FAILED = 1  # exit code
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
@@ -67,7 +71,14 @@ OutputFormatOption = Annotated[
 ]
 SaveOption = Annotated[
     Path | None,
-    typer.Option("--save", metavar="DIR", help="Also write report.json, report.txt and, with fixes, fixes.py to DIR."),
+    typer.Option(
+        "--save",
+        metavar="DIR",
+        help="Write run.sqlite to DIR as it runs, then report.json, report.txt and, with fixes, fixes.py.",
+    ),
+]
+RecordOption = Annotated[
+    bool | None, typer.Option("--record", help="Keep the run below .unstuck, for `unstuck runs` and `unstuck report`.")
 ]
 EveryOption = Annotated[
     int | None,
@@ -112,6 +123,7 @@ def run(
     unsafe_fixes: UnsafeFixesOption = False,
     output_format: OutputFormatOption = OutputFormat.TEXT,
     save: SaveOption = None,
+    record: RecordOption = None,
     every: EveryOption = None,
     overhead: OverheadOption = None,
     select: SelectOption = None,
@@ -135,13 +147,18 @@ def run(
             ignore=ignore,
             extend_select=extend_select,
             fail_on=fail_on.value if fail_on else None,
+            record=record,
         )
         program, arguments = _program(script, module, arguments or [], text_of)
-        watched = Run(config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title)
+        chosen(config)  # an unknown code is an error before anything is written
+        if save is not None:
+            save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
+        recording = _recording(config, save, program)
+        watched = Run(
+            config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title, recording=recording
+        )
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
-    if save is not None:
-        save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
     for note in program.notes:
         typer.echo(f"unstuck: {note}", err=True)
     if seed is not None:
@@ -166,8 +183,9 @@ def _watch(
     def deliver(outcome: Outcome) -> int:
         watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
         report = watched.report()
+        recorded = watched.end_recording(report)
         if save is not None:
-            _save(report, save)
+            _save(report, save, recorded)
         if report.trace.facts.backward_calls or report.causes or output_format is OutputFormat.JSON:
             print_report(report, output_format, verbose)
         return _exit_code(report, outcome, watched.config.fail_on)
@@ -192,7 +210,9 @@ def module_arguments_apart(arguments: list[str]) -> list[str]:
         option = arguments[position]
         if option == "-m":
             return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
-        position += 1 if option in ("--fix", "--unsafe-fixes", "--help", "--verbose", "-v") or "=" in option else 2
+        position += (
+            1 if option in ("--fix", "--unsafe-fixes", "--record", "--help", "--verbose", "-v") or "=" in option else 2
+        )
     return arguments
 
 
@@ -222,9 +242,22 @@ def _width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _save(report: Report, folder: Path) -> None:
+def _recording(config: Config, save: Path | None, program: Program) -> Recording | None:
+    """Return what records the run, where the user wants it: to a folder of its own, or below .unstuck; else None."""
+    if save is None and not config.record:
+        return None
     try:
-        paths = report.save(folder)
+        return Recording(new_path(program.title) if save is None else save / FILE)
+    except StoreError as error:
+        fail(error)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        fail(f"cannot record the run in {save or FOLDER}: {reason}; use --save DIR to name another folder")
+
+
+def _save(report: Report, folder: Path, recorded: Path | None) -> None:
+    try:
+        paths = report.save(folder) + ([] if recorded is None else [recorded])
     except OSError as error:
         fail(f"cannot write the report to {folder}: {error.strerror}")
     typer.echo(f"report saved: {', '.join(str(path) for path in paths)}", err=True)

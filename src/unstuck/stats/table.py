@@ -90,6 +90,24 @@ class SummaryTable:
             np.concatenate([np.zeros((3, 0), np.int64), *counts], axis=1),
         )
 
+    def take(self, rows: Sequence[int]) -> SummaryTable:
+        """Return the named rows in that order; one may be named twice."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        bins, starts = _ragged(self.starts, wanted)
+        units, unit_starts = _ragged(self.unit_starts, wanted)
+        return SummaryTable(
+            self.numbers[wanted],
+            self.counts[wanted],
+            starts,
+            self.bins[bins],
+            self.filled[bins],
+            self.has_units[wanted],
+            unit_starts,
+            self.unit_sums[:, units],
+            self.unit_ends[:, units],
+            self.unit_counts[:, units],
+        )
+
     @np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow
     def merged(self, first: int, end: int) -> SummaryTable:
         """Return a table of one row: rows `first` to `end` together, which must have the same units."""
@@ -139,3 +157,10 @@ def _starts(lengths: Sequence[int]) -> IntArray:
 def _joined_starts(parts: Sequence[IntArray]) -> IntArray:
     ends = np.cumsum([part[-1] for part in parts])
     return np.concatenate([parts[0], *(part[1:] + end for part, end in zip(parts[1:], ends, strict=False))])
+
+
+def _ragged(starts: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the positions of all that lies in the named rows, and where each row begins among them."""
+    lengths = starts[rows + 1] - starts[rows]
+    begins = np.cumsum([0, *lengths], dtype=np.int64)
+    return np.arange(begins[-1]) + np.repeat(starts[rows] - begins[:-1], lengths), begins

@@ -30,6 +30,21 @@ class Kind(StrEnum):
     EVALUATION = "evaluation"  # a norm or dropout in a pass without gradients between training steps
 
 
+class Role(StrEnum):
+    """Which tensor of a site a summary speaks of."""
+
+    INPUT = "input"  # of an activation function: the pre-activation; of a weight layer: data from outside the network
+    OUTPUT = "output"
+    OUTPUT_GRADIENT = "gradient at output"
+    VALUE = "value"  # of a parameter, before the step's update
+    GRADIENT = "gradient"  # of a parameter
+    UPDATE = "update"  # of a parameter: value after the step minus value before
+
+
+Key = tuple[int, Role]
+"""What a row of a table speaks of: a site's index and a role."""
+
+
 @dataclass(frozen=True)
 class Location:
     """The user's source line: absolute file name, 1-based line, and the function's name."""

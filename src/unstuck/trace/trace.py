@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from unstuck.stats.summary import TensorSummary
 from unstuck.stats.table import SummaryTable
-from unstuck.trace.sites import Edge, Kind, Site
+from unstuck.trace.journal import Journal, TableEntry
+from unstuck.trace.sites import Edge, Key, Kind, Role, Site
 from unstuck.trace.watching import Watching
 
 Value = TypeVar("Value")
@@ -29,21 +30,6 @@ MAX_LOSSES = 1 << 17  # values of the objective, one a step, some 100 bytes each
 KEEP_FROM_START = 11
 BYTES_A_ROW = 200  # of a table, for the objects about it (estimated)
 SMALL_SCALE = 1 / 3  # of 1/√fan_in; torch's own default initialisation has 0.58 of it
-
-
-class Role(StrEnum):
-    """Which tensor of a site a summary speaks of."""
-
-    INPUT = "input"  # of an activation function: the pre-activation; of a weight layer: data from outside the network
-    OUTPUT = "output"
-    OUTPUT_GRADIENT = "gradient at output"
-    VALUE = "value"  # of a parameter, before the step's update
-    GRADIENT = "gradient"  # of a parameter
-    UPDATE = "update"  # of a parameter: value after the step minus value before
-
-
-Key = tuple[int, Role]
-"""What a row of a table speaks of: a site's index and a role."""
 
 
 class Signal(Enum):
@@ -99,8 +85,9 @@ class Trace:
     objective: dict[int, float] = field(default_factory=dict)
     loss_calls: list[LossCall] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
+    journal: Journal | None = field(default=None, repr=False, compare=False)  # kept where there is one
     _summaries: dict[tuple[int, Role], dict[int, Place]] = field(default_factory=lambda: defaultdict(dict))
-    _unsorted: list[tuple[int, Sequence[Key], SummaryTable, Sequence[int], bool]] = field(default_factory=list)
+    _unsorted: list[TableEntry] = field(default_factory=list)
     _bytes: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # of the tables of each step
     _scalars: dict[tuple[int, str], dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     _vectors: dict[tuple[int, str], dict[int, Vector]] = field(default_factory=lambda: defaultdict(dict))
@@ -113,6 +100,8 @@ class Trace:
             self._thin_losses()
         if not self.steps or step > self.steps[-1]:
             self.steps.append(step)
+            if self.journal is not None:
+                self.journal.steps.append(step)
             if len(self.steps) > MAX_SAMPLED_STEPS or (
                 self.nbytes > MAX_BYTES and len(self.steps) > 2 * KEEP_FROM_START
             ):
@@ -141,7 +130,10 @@ class Trace:
         A row of -1 stands for a summary that there is not. With `replace` they take the place of earlier ones of that
         step. They are sorted in when the first question is asked: while the network trains, nothing waits for that.
         """
-        self._unsorted.append((step, keys, table, range(len(table)) if rows is None else rows, replace))
+        entry = (step, keys, table, range(len(table)) if rows is None else rows, replace)
+        self._unsorted.append(entry)
+        if self.journal is not None:
+            self.journal.tables.append(entry)
         self._bytes[step] += table.nbytes + BYTES_A_ROW * len(table)
 
     def _sort_in(self) -> None:
@@ -160,22 +152,30 @@ class Trace:
     def add_scalar(self, step: int, site: int, name: str, value: float) -> None:
         """Record a number that is no tensor summary; the last one of a step stands."""
         self._scalars[site, name][step] = value
+        if self.journal is not None:
+            self.journal.scalars.append((step, site, name, value))
 
     def add_vector(self, step: int, site: int, name: str, values: npt.ArrayLike) -> None:
         """Record a few numbers that belong together (counts of classes, say), float64, shape (n,); the last stands."""
-        self._vectors[site, name][step] = np.asarray(values, dtype=np.float64)
+        self._vectors[site, name][step] = vector = np.asarray(values, dtype=np.float64)
+        if self.journal is not None:
+            self.journal.vectors.append((step, site, name, vector))
 
     def _thin_losses(self) -> None:
         """Forget every other loss but the first thousand and the last quarter."""
         steps = list(self.objective)
         for step in steps[1_000 : -MAX_LOSSES // 4 : 2]:
             del self.objective[step]
+        if self.journal is not None:
+            self.journal.losses_thinned = True
 
     def _thin(self) -> None:
         start, later = self.steps[:KEEP_FROM_START], self.steps[KEEP_FROM_START:]
         kept = set(start) | set(later[::2]) | {self.steps[-1]}
         dropped = set(self.steps) - kept
         self.steps = sorted(kept)
+        if self.journal is not None:
+            self.journal.dropped |= dropped
         self._sort_in()
         for step in dropped & self._bytes.keys():
             del self._bytes[step]
@@ -322,6 +322,7 @@ class Trace:
         copy = replace(
             self, sites=[replace(site) for site in self.sites], edges=set(self.edges), steps=list(self.steps)
         )
+        copy.journal = None
         copy.objective = dict(self.objective)
         copy.loss_calls = list(self.loss_calls)
         copy.facts = replace(self.facts)

@@ -1,0 +1,81 @@
+"""`unstuck report RUN`: the report of a stored run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unstuck.cli.errors import fail
+from unstuck.config import ConfigError
+from unstuck.report.report import FORMATS, Report
+from unstuck.rules.catalogue import UnknownRuleError
+from unstuck.runs import LATEST, find, read_report, state
+from unstuck.trace.store import StoreError
+
+ENDINGS = {".json": "json", ".txt": "text", ".html": "html", ".htm": "html", ".sarif": "sarif"}
+
+
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A file or folder, a name that `unstuck runs` lists, or latest.")
+    ] = LATEST,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--output-format", metavar="FORMAT", help=f"{', '.join(FORMATS)} [text, or by -o's ending]."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of standard output.")
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option("--select", metavar="CODES", help="Judge by these rules [those of the run].")
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option("--ignore", metavar="CODES", help="Leave these rules out [those of the run].")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say what each rule lacked that could not judge.")
+    ] = False,
+) -> None:
+    """Print the report of a stored run, as its end would have: also of one that was killed or that still runs."""
+    chosen = output_format or (ENDINGS.get(output.suffix.lower(), "text") if output else "text")
+    if chosen not in FORMATS:
+        fail(f"no output format {chosen!r}; choose from {', '.join(FORMATS)}")
+    try:
+        path = find(run)
+        judged, stored = read_report(path, **_changes(select, ignore))
+    except (StoreError, ConfigError, UnknownRuleError) as error:
+        fail(error)
+    how_far = state(stored.info)
+    if how_far != "ended":
+        last = judged.run.steps
+        typer.echo(f"unstuck: this run {_SAID[how_far]} after {last:,} {'step' if last == 1 else 'steps'}", err=True)
+    if output is None:
+        color = chosen == "text" and sys.stdout.isatty()
+        width = min(120, shutil.get_terminal_size((100, 24)).columns)
+        typer.echo(judged.render(chosen, width=width, color=color, verbose=verbose), nl=False, color=color)
+    else:
+        _write(judged, chosen, output, verbose)
+
+
+_SAID = {"running": "has not ended; this is what was written", "broken off": "broke off; its last word was"}
+
+
+def _changes(select: str | None, ignore: str | None) -> dict[str, Any]:
+    given = {"select": select, "ignore": ignore}
+    return {
+        name: tuple(part.strip() for part in text.split(",") if part.strip())
+        for name, text in given.items()
+        if text is not None
+    }
+
+
+def _write(judged: Report, output_format: str, output: Path, verbose: bool) -> None:
+    try:
+        output.write_text(judged.render(output_format, verbose=verbose), encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write the report to {output}: {error.strerror}; name another file")
+    typer.echo(f"report saved: {output}", err=True)
