@@ -25,6 +25,7 @@ from unstuck.fixes.engine import repair
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.inflight import InflightRepairer
 from unstuck.fixes.task import LossFunction, Task
+from unstuck.proposals import source_patches
 from unstuck.report import NotChecked, Report, RunInfo
 from unstuck.rules.catalogue import check_thresholds, choose, get_rule
 from unstuck.rules.causes import causal_order, group
@@ -211,7 +212,7 @@ def make_report(
     """Judge a trace, or the part of it given as `judged`, and gather everything in a report."""
     findings, not_checked, silenced = judge(trace if judged is None else judged, config)
     causes = tuple(group(findings))
-    return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced)
+    return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced, source_patches)
 
 
 def watch(

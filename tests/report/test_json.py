@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from rules.helpers import TraceBuilder, normal
 from unstuck.findings import Evidence, Place, Severity
 from unstuck.fixes.fix import Proof
-from unstuck.report import NotChecked, Report
+from unstuck.report import Edit, NotChecked, Report, SourcePatch
 from unstuck.report.json import SCHEMA_VERSION, as_dict
 from unstuck.trace import Kind, Location, Role, Trace, Watching
 
@@ -41,6 +42,7 @@ def test_a_healthy_run():
         "watching_seconds": 0.0,
         "exit_code": 0,
         "stopped_by_step_limit": False,
+        "probe": False,
         "backward_calls": 10,
         "optimizer_steps": 0,
         "skipped_updates": 0,
@@ -99,7 +101,30 @@ def test_a_finding_in_full(tmp_path):
         "evidence": [{"name": "dead", "value": 3.0, "unit": "%"}],
         "related": [{"site": "fc (linear)", "location": None}],
         "fixes": ["rescale-weights"],
+        "patch": None,
+        "no_patch": None,
     }
+
+
+def test_a_patch_or_why_there_is_none():
+    found = [finding(code, "x") for code in ("A001", "L004", "N005")]
+
+    def patches(asked):
+        assert asked == made.findings
+        return {
+            found[1]: SourcePatch("drop-softmax", "drops it", "--- a\n+++ b\n", (Edit((1, 1), (2, 1), ""),)),
+            found[2]: SourcePatch(reason="no loop"),
+        }
+
+    made = replace(report(*found), source_patches=patches, silenced=(found[1],))
+    data = parsed(made)
+    by_code = {cause["root"]["code"]: cause["root"] for cause in data["causes"]}
+    assert {code: (root["patch"], root["no_patch"]) for code, root in by_code.items()} == {
+        "A001": (None, None),
+        "L004": ({"name": "drop-softmax", "summary": "drops it", "diff": "--- a\n+++ b\n"}, None),
+        "N005": (None, "no loop"),
+    }
+    assert data["silenced"][0]["patch"] is None
 
 
 def test_symptoms_stand_under_their_root():

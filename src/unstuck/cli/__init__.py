@@ -9,7 +9,7 @@ import typer
 
 from unstuck._version import __version__
 from unstuck.capture.script import INTERRUPTED
-from unstuck.cli import check, demo, fix, lm, report, rule, run, runs
+from unstuck.cli import check, demo, fix, lm, report, rule, run, runs, schema
 from unstuck.cli.errors import USAGE
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("fix", context_settings=run.CONTEXT)(fix.fix)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("rule")(rule.rule)
+app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
 app.add_typer(lm.app, name="lm", help="The character-level language model: train, eval, sample.")
 

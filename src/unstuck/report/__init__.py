@@ -1,5 +1,5 @@
 """The same findings in several renderings; none of them measures or judges anything anew."""
 
-from unstuck.report.report import NotChecked, Report, RunInfo
+from unstuck.report.report import Edit, NotChecked, Report, RunInfo, SourcePatch
 
-__all__ = ["NotChecked", "Report", "RunInfo"]
+__all__ = ["Edit", "NotChecked", "Report", "RunInfo", "SourcePatch"]

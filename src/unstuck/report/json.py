@@ -5,17 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from unstuck.findings import Finding
-from unstuck.report.report import AppliedFix, Proof, Report, recent_loss, starting_loss
+from unstuck.report.report import AppliedFix, Proof, Report, SourcePatch, recent_loss, starting_loss
 from unstuck.report.text import source_line
 from unstuck.report.watching import budget_warning
 from unstuck.trace import Kind, Location, Role, Site, Trace, Watching
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of `schema/report-1.json`; raised when a reader of the old one could not read the new one
+
+
+def schema() -> str:
+    """Return the JSON Schema (draft 2020-12) that every report keeps to, as text."""
+    file = resources.files("unstuck.report") / "schema" / f"report-{SCHEMA_VERSION}.json"
+    return file.read_text(encoding="utf-8")
 
 
 def render(report: Report) -> str:
@@ -27,6 +35,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     """Return the report as plain dicts and lists."""
     run, trace = report.run, report.trace
     start, baseline = starting_loss(trace)
+    patches = report.source_patches(report.findings)
     return {
         "schema_version": SCHEMA_VERSION,
         "ok": report.ok,
@@ -41,6 +50,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "watching_seconds": run.watching_seconds,
             "exit_code": run.exit_code,
             "stopped_by_step_limit": run.stopped,
+            "probe": run.probe,
             "backward_calls": trace.facts.backward_calls,
             "optimizer_steps": trace.facts.optimizer_steps,
             "skipped_updates": trace.facts.skipped_updates,
@@ -51,15 +61,15 @@ def as_dict(report: Report) -> dict[str, Any]:
         "loss": {"at_start": start, "baseline": baseline, "recent": recent_loss(trace)},
         "causes": [
             {
-                "root": _finding(cause.root),
-                "also": [_finding(other) for other in cause.also],
-                "explains": [_finding(symptom) for symptom in cause.symptoms],
+                "root": _finding(cause.root, patches),
+                "also": [_finding(other, patches) for other in cause.also],
+                "explains": [_finding(symptom, patches) for symptom in cause.symptoms],
             }
             for cause in report.causes
         ],
         "fixes": [_fix(fix) for fix in report.fixes],
         "withheld": list(report.withheld),
-        "silenced": [_finding(finding) for finding in report.silenced],
+        "silenced": [_finding(finding, {}) for finding in report.silenced],
         "not_checked": [{"code": r.code, "name": r.name, "needs": r.lacking} for r in report.not_checked],
         "sites": [_site(trace, site) for site in sorted(trace.sites, key=lambda s: s.order)],
     }
@@ -85,7 +95,8 @@ def _location(location: Location | None) -> dict[str, Any] | None:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, patches: Mapping[Finding, SourcePatch]) -> dict[str, Any]:
+    patch = patches.get(finding)
     return {
         "code": finding.code,
         "name": finding.name,
@@ -100,6 +111,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "evidence": [{"name": e.name, "value": e.value, "unit": e.unit} for e in finding.evidence],
         "related": [{"site": place.site, "location": _location(place.location)} for place in finding.related],
         "fixes": list(finding.fixes),
+        "patch": {"name": patch.name, "summary": patch.summary, "diff": patch.diff} if patch and patch.diff else None,
+        "no_patch": patch.reason if patch and not patch.diff else None,
     }
 
 

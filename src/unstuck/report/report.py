@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +61,34 @@ class AppliedFix(Protocol):
 
 
 @dataclass(frozen=True)
+class Edit:
+    """What is replaced in a file: from a line and column, 1-based, up to but without another, and the new text."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    text: str
+
+
+@dataclass(frozen=True)
+class SourcePatch:
+    """The change of the user's source that removes a finding: as a unified diff, and as edits of the file it names.
+
+    `reason` says why there is none; all else is empty then.
+    """
+
+    name: str = ""
+    summary: str = ""
+    diff: str = ""
+    edits: tuple[Edit, ...] = ()
+    reason: str = ""
+
+
+def no_patches(findings: Sequence[Finding]) -> Mapping[Finding, SourcePatch]:  # noqa: ARG001
+    """Return nothing: nobody looks for patches."""
+    return {}
+
+
+@dataclass(frozen=True)
 class NotChecked:
     """A rule that could not judge, and the signal it lacked."""
 
@@ -91,7 +119,8 @@ class Report:
 
     `findings` in causal order, `causes` the same grouped under their root, `fixes` what was applied, `withheld` what
     was not and why, `not_checked` the rules that lacked a signal, `silenced` the findings that the user does not want
-    to hear of. Printing a report gives its text.
+    to hear of. `source_patches` finds the patch of each finding whose rule has one, or why there is none; it is asked
+    by renderings for programs alone, since it reads the user's files. Printing a report gives its text.
     """
 
     findings: tuple[Finding, ...]
@@ -102,6 +131,9 @@ class Report:
     withheld: tuple[str, ...] = ()
     run: RunInfo = RunInfo()
     silenced: tuple[Finding, ...] = ()
+    source_patches: Callable[[Sequence[Finding]], Mapping[Finding, SourcePatch]] = field(
+        default=no_patches, repr=False, compare=False
+    )
 
     @property
     def ok(self) -> bool:

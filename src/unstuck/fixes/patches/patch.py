@@ -8,6 +8,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import ClassVar
 
@@ -45,6 +46,12 @@ def unified_diff(before: str, after: str, name: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> Source:
+    """Parse a file once for all its findings: patchers make new modules and leave this one as it is."""
+    return Source(text)
+
+
 class Patcher(ABC):
     """Makes the patch for the findings of one rule.
 
@@ -68,7 +75,7 @@ class Patcher(ABC):
         if finding.location is None:
             raise NoPatch("the finding names no line")
         try:
-            source = Source(text)
+            source = _parsed(text)
         except cst.ParserSyntaxError as error:
             raise NoPatch(f"{file.name} cannot be parsed: {error.message}") from None
         if source.module.code != text:
