@@ -180,10 +180,20 @@ class TestSave:
     def test_both_reports_are_written(self, unstuck, script, tmp_path):
         out = tmp_path / "new" / "folder"
         said = unstuck("--save", out, script())
-        assert said.err == f"report saved: {out / 'report.json'}, {out / 'report.txt'}, {out / 'run.sqlite'}\n"
+        names = ["report.json", "report.txt", "report.html", "run.sqlite"]
+        assert said.err == f"report saved: {', '.join(str(out / name) for name in names)}\n"
         assert json.loads((out / "report.json").read_text())["run"]["steps"] == 12
         assert (out / "report.txt").read_text().startswith("unstuck: no fault found in 12 steps of train.py\n")
-        assert sorted(p.name for p in out.iterdir()) == ["report.json", "report.txt", "run.sqlite"]
+        assert (out / "report.html").read_text().startswith("<!doctype html>\n")
+        assert sorted(p.name for p in out.iterdir()) == sorted(names)
+
+    def test_without_the_extra_there_is_no_page_and_a_note_says_so(self, unstuck, script, tmp_path, monkeypatch):
+        monkeypatch.setattr("unstuck.report.style.installed", lambda: False)
+        said = unstuck("--save", tmp_path / "out", script())
+        assert said.err.splitlines()[1:] == [
+            'unstuck: report.html is not among them: charts need Altair and vl-convert: pip install "unstuck[html]"'
+        ]
+        assert not (tmp_path / "out" / "report.html").exists()
 
     @pytest.mark.parametrize(("option", "mended"), [("--unsafe-fixes", True), ("--fix", False)])
     def test_what_was_mended_is_written_as_code(self, unstuck, tmp_path, option, mended):

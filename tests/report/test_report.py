@@ -17,6 +17,8 @@ from unstuck.trace import LossCall, Trace
 
 from .made import finding, fix, report
 
+NAMES = ["report.json", "report.txt", "report.html"]
+
 
 class TestOk:
     def test_a_healthy_run(self):
@@ -51,29 +53,34 @@ class TestRender:
     def test_json(self):
         assert json.loads(report().render("json"))["ok"] is True
 
-    @pytest.mark.parametrize("name", ["html", "JSON", ""])
+    @pytest.mark.parametrize("name", ["HTML", "JSON", ""])
     def test_another_format(self, name):
-        with pytest.raises(ValueError, match=rf"^no output format '{name}'; choose from text, json$"):
+        with pytest.raises(ValueError, match=rf"^no output format '{name}'; choose from text, json, html"):
             report().render(name)
 
 
 class TestSave:
-    def test_both_formats_into_a_new_folder(self, tmp_path):
+    def test_all_formats_into_a_new_folder(self, tmp_path):
         made = report(finding(message="π ≈ 3.14"))
         paths = made.save(tmp_path / "a" / "b")
-        assert paths == [tmp_path / "a" / "b" / name for name in ("report.json", "report.txt")]
+        assert paths == [tmp_path / "a" / "b" / name for name in NAMES]
         assert paths[0].read_text(encoding="utf-8") == made.render("json")
         assert paths[1].read_text(encoding="utf-8") == made.render("text")
+        assert "π ≈ 3.14" in paths[2].read_text(encoding="utf-8")
+
+    def test_without_charts_there_is_no_page(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("unstuck.report.style.installed", lambda: False)
+        assert [path.name for path in report().save(tmp_path)] == NAMES[:2]
 
     def test_over_an_earlier_report(self, tmp_path):
         report(finding()).save(tmp_path)
         report().save(tmp_path)
         assert json.loads((tmp_path / "report.json").read_text())["causes"] == []
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "report.txt"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(NAMES)
 
     def test_fixes_that_were_put_back_give_no_snippets(self, tmp_path):
         paths = report(fixes=(fix(kept=False, why="no"),)).save(tmp_path)
-        assert [path.name for path in paths] == ["report.json", "report.txt"]
+        assert [path.name for path in paths] == NAMES
 
     def test_snippets_of_the_fixes(self, tmp_path):
         proof = Proof(200, 2.5, 1.25, gone=True)

@@ -21,7 +21,7 @@ from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
 from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
-from unstuck.report import Report
+from unstuck.report import Report, style
 from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.runs import FILE, FOLDER, new_path
 from unstuck.trace.recording import Recording
@@ -74,7 +74,7 @@ SaveOption = Annotated[
     typer.Option(
         "--save",
         metavar="DIR",
-        help="Write run.sqlite to DIR as it runs, then report.json, report.txt and, with fixes, fixes.py.",
+        help="Write run.sqlite to DIR as it runs, then the report (json, txt, html) and, with fixes, fixes.py.",
     ),
 ]
 RecordOption = Annotated[
@@ -261,6 +261,8 @@ def _save(report: Report, folder: Path, recorded: Path | None) -> None:
     except OSError as error:
         fail(f"cannot write the report to {folder}: {error.strerror}")
     typer.echo(f"report saved: {', '.join(str(path) for path in paths)}", err=True)
+    if not style.installed():
+        typer.echo(f"unstuck: report.html is not among them: {style.MISSING}", err=True)
 
 
 def _exit_code(report: Report, outcome: Outcome, fail_on: str) -> int:

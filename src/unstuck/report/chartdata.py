@@ -70,7 +70,10 @@ def shorten(text: str, most: int = MAX_NAME) -> str:
 
 def names(trace: Trace) -> dict[int, str]:
     """Return a short name for each site, by index; places with one label are told apart by line, then by number."""
-    found = {site.index: shorten(site.label) for site in trace.sites}
+    found = {
+        site.index: shorten(site.label) + (" in evaluation" if site.kind is Kind.EVALUATION else "")
+        for site in trace.sites
+    }
     where = {site.index: f" · {shorten(str(site.location), 40)}" for site in trace.sites if site.location}
     for suffixes in (where, {site.index: f" [{site.index}]" for site in trace.sites}):
         count = Counter(found.values())
@@ -273,16 +276,16 @@ def depth_slopes(trace: Trace) -> list[str]:
 
 
 def batch_norms(trace: Trace) -> Rows:
-    """Return rows of place, order, step, what (mean, variance), batches (training, evaluation) and the distance."""
+    """Return rows of place, order, step, what (mean, variance) and the distance of a batch from running statistics."""
     called, rows = names(trace), []
     sites = [site for site in trace.of_kind(Kind.NORM, Kind.EVALUATION) if trace.scalars(site, "mean_shift")]
     for order, site in enumerate(sites[:MAX_SITES]):
-        batches = "evaluation" if site.kind is Kind.EVALUATION else "training"
         for what, name in (("mean", "mean_shift"), ("variance", "variance_ratio")):
             known = {step: value for step, value in trace.scalars(site, name) if math.isfinite(value)}
             for step in shown_steps(list(known), MAX_STEPS):
-                row = {"place": called[site.index], "order": order, "step": step, "what": what, "batches": batches}
-                rows.append(row | {"value": float(f"{known[step]:.4g}")})
+                value = float(f"{known[step]:.4g}")
+                row = {"place": called[site.index], "order": order, "step": step, "what": what, "value": value}
+                rows.append(row)
     return rows
 
 

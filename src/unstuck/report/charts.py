@@ -76,9 +76,9 @@ def save(made: alt.TopLevelMixin, path: Path, *, scale: float = 2.0) -> None:
 
 
 def available(report: Report) -> Iterable[tuple[str, Any]]:
-    """Yield (name, chart without title or theme) of each chart for which the run has numbers."""
-    for name, make in _MAKERS.items():
-        made = make(report)
+    """Yield (name, chart without title or theme) of each chart of one panel for which the run has numbers."""
+    for name in ("loss", "saturation", "updates", "depth", "batchnorm"):
+        made = _MAKERS[name](report)
         if made is not None:
             yield name, made
 
@@ -104,32 +104,20 @@ def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
     return channel(f"{field}:N", scale=altair().Scale(domain=domain, range=shown), title=None)
 
 
-def _lines(alt: Any, rows: data.Rows, y: Any, *, dash: str = "place") -> Any:
-    """Return one line a place over the steps; told apart by colour and shape while they are few."""
-    few = len({row["place"] for row in rows}) <= FEW
-    order = alt.EncodingSortField("order", op="min")
-    if few:
-        colour = alt.Color("place:N", sort=order, scale=alt.Scale(range=list(COLOURS)), title=None)
-        kinds = {"shape": alt.Shape("place:N", sort=order, title=None), "strokeDash": alt.StrokeDash(f"{dash}:N")}
+def _lines(alt: Any, rows: data.Rows, y: Any) -> Any:
+    """Return one line a place over the steps; told apart by colour and dash while they are few, else by depth."""
+    shown = {"x": _steps_axis(alt), "y": y, "detail": "place:N"}
+    if len({row["place"] for row in rows}) <= FEW:
+        order = alt.EncodingSortField("order", op="min")
+        shown["color"] = alt.Color("place:N", sort=order, scale=alt.Scale(range=list(COLOURS)), title=None)
+        shown["strokeDash"] = alt.StrokeDash("place:N", sort=order, title=None)
     else:
-        colour = alt.Color("order:Q", scale=alt.Scale(scheme="viridis"), title="depth (0 = first)")
-        kinds = {}
+        shown["color"] = alt.Color("order:Q", scale=alt.Scale(scheme="viridis"), title="depth (0 = first)")
+    numbers = [name for name in ("log10", "value") if name in rows[0]]
+    tooltip = ["place:N", "step:Q", *(f"{name}:Q" for name in numbers)]
+    point = alt.OverlayMarkDef(size=24, filled=True)
     base = alt.Chart(values(rows)).transform_filter(FOUND)
-    shown = {"x": _steps_axis(alt), "y": y, "color": colour, "detail": "place:N"}
-    tooltip = [t for t in ("place:N", "step:Q", "log10:Q", "value:Q") if t.split(":")[0] in rows[0]]
-    line = base.mark_line(strokeWidth=1.6, opacity=0.8).encode(**shown, **_legendless(kinds, "strokeDash"))
-    points = base.mark_point(size=22, filled=True, opacity=0.9).encode(
-        **shown, **_legendless(kinds, "shape"), tooltip=tooltip
-    )
-    return line + points
-
-
-def _legendless(kinds: dict[str, Any], wanted: str) -> dict[str, Any]:
-    if wanted not in kinds:
-        return {}
-    if wanted == "strokeDash":
-        kinds[wanted].legend = None
-    return {wanted: kinds[wanted]}
+    return base.mark_line(strokeWidth=1.6, point=point).encode(**shown, tooltip=tooltip)
 
 
 def _rule(alt: Any, value: float, text: str, *, above: bool = True) -> Any:
@@ -152,8 +140,8 @@ def _loss(report: Report) -> Any:
     finite = [row for row in rows if "loss" in row]
     if not finite:
         return None
-    low, high = min(row["low"] for row in finite), max(row["high"] for row in finite)
-    scale = alt.Scale(type="log" if low > 0 and high > 5 * low else "linear", zero=False, nice=True)
+    _, baseline = starting_loss(report.trace)
+    scale = _loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
     x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, max(1, rows[-1]["step"])], nice=False))
     y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
     base = alt.Chart(values(finite)).encode(x=x)
@@ -162,8 +150,7 @@ def _loss(report: Report) -> Any:
         y=y, tooltip=["step:Q", alt.Tooltip("loss:Q", format=".4g"), alt.Tooltip("low:Q"), alt.Tooltip("high:Q")]
     )
     layers = spread + line
-    _, baseline = starting_loss(report.trace)
-    if baseline is not None and (baseline > 0 or scale.type == "linear"):
+    if baseline is not None and (baseline > 0 or scale.type != "log"):
         text = f"baseline {baseline:.4g} (uninformative predictions)"
         layers += _rule(alt, baseline, text, above=finite[-1]["loss"] < baseline)
     broken = [row for row in rows if row["infinite"]]
@@ -175,6 +162,17 @@ def _loss(report: Report) -> Any:
     if not ranges:
         return upper
     return alt.vconcat(upper, _finding_bars(alt, ranges, x), spacing=6).resolve_scale(x="shared")
+
+
+def _loss_scale(alt: Any, shown: list[float], baseline: float | None) -> Any:
+    """Return an axis for the losses and their baseline: of their logarithms where they span more than a factor of 5."""
+    low, high = min(shown), max(shown)
+    if low > 0 and high > 5 * low:
+        shown = [*shown, baseline] if baseline is not None and baseline > 0 else shown
+        return alt.Scale(type="log", nice=False, domain=[0.85 * min(shown), 1.25 * max(shown)])
+    low, high = min(low, high if baseline is None else baseline), max(high, low if baseline is None else baseline)
+    margin = 0.08 * (high - low) or 0.5
+    return alt.Scale(type="linear", nice=False, zero=False, domain=[low - margin, high + margin])
 
 
 def _ranges(report: Report) -> data.Rows:
@@ -248,7 +246,7 @@ def _depth(report: Report) -> Any:
     rows = data.depth(report.trace)
     if not rows:
         return None
-    axis = alt.Axis(tickMinStep=1, tickCount=min(20, max(row["depth"] for row in rows)))
+    axis = alt.Axis(tickMinStep=1, format="d")
     base = alt.Chart(values(rows)).encode(
         x=alt.X("depth:Q", title="layer, in order of execution", axis=axis),
         y=alt.Y("log10:Q", title="log10 std", scale=alt.Scale(zero=False)),
@@ -276,7 +274,7 @@ def _batch_norms(report: Report) -> Any:
         if part:
             scale = alt.Scale(type="log" if what == "variance" else "symlog", nice=True)
             y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
-            panels.append(_lines(alt, part, y, dash="batches").properties(width=WIDTH, height=170))
+            panels.append(_lines(alt, part, y).properties(width=WIDTH, height=170))
     return alt.vconcat(*panels, spacing=10).add_params(search_box())
 
 

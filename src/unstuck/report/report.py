@@ -13,7 +13,7 @@ from unstuck.findings import Finding, Severity
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location, Trace
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "html")
 
 
 class Proof(Protocol):
@@ -152,9 +152,10 @@ class Report:
     def render(
         self, output_format: str = "text", *, width: int = 100, color: bool = False, verbose: bool = False
     ) -> str:
-        """Return the report as "text" or "json"; raises ValueError for another format.
+        """Return the report as "text", "json" or "html" (a page by itself, without network).
 
-        `verbose` text says what each rule lacked that could not judge; JSON always does.
+        `verbose` text says what each rule lacked that could not judge; JSON always does. Raises ValueError for another
+        format, and ImportError for "html" without the extra `html`.
         """
         state = random.getstate()  # importing rich draws from it, and the script may be in mid-training
         try:
@@ -165,6 +166,10 @@ class Report:
                     return text.render(self, width=width, color=color, verbose=verbose)
                 case "json":
                     return json.render(self)
+                case "html":
+                    from unstuck.report import html
+
+                    return html.render(self)
                 case _:
                     raise ValueError(f"no output format {output_format!r}; choose from {', '.join(FORMATS)}")
         finally:
@@ -173,13 +178,14 @@ class Report:
     def save(self, folder: Path) -> list[Path]:
         """Write report.json, report.txt and, when there are fixes, fixes.py into an existing or new folder.
 
-        fixes.py holds the snippets that do the same in the user's own code; one of an earlier report goes. Returns the
-        paths of what was written; raises OSError.
+        fixes.py holds the snippets that do the same in the user's own code; one of an earlier report goes. With the
+        extra `html`, report.html is written as well. Returns the paths of what was written; raises OSError.
         """
-        from unstuck.report import snippets  # it imports this module
+        from unstuck.report import snippets, style  # the former imports this module
 
         folder.mkdir(parents=True, exist_ok=True)
         texts = {f"report.{end}": self.render(name, verbose=True) for end, name in (("json", "json"), ("txt", "text"))}
+        texts |= {"report.html": self.render("html")} if style.installed() else {}
         texts |= {snippets.FILE: snippets.render(self)} if any(fix.kept for fix in self.fixes) else {}
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -189,6 +195,20 @@ class Report:
 
     def __str__(self) -> str:
         return self.render().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: verdict and root causes, and the loss as a picture with the extra `html`."""
+        state = random.getstate()
+        try:
+            from unstuck.report import html  # it imports this module
+
+            return html.compact(self)
+        finally:
+            random.setstate(state)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return the same for front ends that ask for all forms at once, with the text."""
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
 
 def starting_loss(trace: Trace) -> tuple[float | None, float | None]:

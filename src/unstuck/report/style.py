@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f7fd6", "#c9670c", "#1f9163", "#d8453b", "#7b828c"
@@ -23,6 +24,11 @@ def altair() -> Any:
     except ImportError as error:
         raise ImportError(MISSING) from error
     return altair
+
+
+def installed() -> bool:
+    """Tell whether charts can be drawn here, importing nothing."""
+    return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
 
 
 def values(rows: list[dict[str, Any]]) -> Any:

@@ -1,0 +1,197 @@
+// Draws a chart when its section is open and in sight; keeps slider, search and theme in step with what is drawn.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("numbers").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const drawn = new Map(); // element -> {view, redraw}
+  let wanted = "";
+
+  function theme() {
+    const text = dark.matches ? "#e7eaee" : "#1b1f24";
+    const line = dark.matches ? "#4a525c" : "#c3c9d0";
+    const axis = { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line,
+      gridOpacity: 0.6, labelLimit: 170, labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
+    const legend = { labelColor: text, titleColor: text, labelLimit: 260, symbolLimit: 8, orient: "bottom",
+      columns: document.documentElement.clientWidth < 600 ? 1 : 3, direction: "horizontal" };
+    return { background: "transparent", axis, legend, title: { color: text }, text: { color: text },
+      view: { stroke: line }, font: "system-ui, DejaVu Sans, sans-serif" };
+  }
+
+  function rows(packed) { // {fields, names, rows} -> objects; strings were replaced by their number in `names`
+    return packed.rows.map((row) => Object.fromEntries(packed.fields.map((field, k) =>
+      [field, packed.texts[k] ? packed.names[row[k]] : row[k]])));
+  }
+
+  function fitted(spec, width) { // a copy of a chart's description, as wide as its place
+    const copy = structuredClone(spec);
+    if (copy.vconcat) {
+      copy.vconcat.forEach((part) => { part.width = Math.max(160, width - 80); });
+    } else {
+      copy.width = Math.max(160, width - 2);
+      copy.autosize = { type: "fit-x", contains: "padding" };
+    }
+    return copy;
+  }
+
+  async function embed(element, spec) {
+    const old = drawn.get(element);
+    const result = await vegaEmbed(element, spec, {
+      ast: true, renderer: "canvas", config: theme(), hover: true,
+      actions: { export: true, source: false, compiled: false, editor: false },
+    });
+    if (old && old.view) { old.view.finalize(); }
+    return result.view;
+  }
+
+  function search(view) {
+    try { view.signal("search", wanted).runAsync(); } catch { /* a chart without places */ }
+  }
+
+  async function drawWhole(element) {
+    const packed = data.charts[element.dataset.chart];
+    const spec = { ...packed.spec, datasets: {} };
+    for (const [name, table] of Object.entries(packed.datasets)) { spec.datasets[name] = rows(table); }
+    const view = await embed(element, fitted(spec, element.clientWidth));
+    drawn.set(element, { view, redraw: () => drawWhole(element), width: element.clientWidth });
+    search(view);
+  }
+
+  function frameOf(card, step) { // the latest frame not after a step
+    let found = 0;
+    card.steps.forEach((at, k) => { if (at <= step) { found = k; } });
+    return found;
+  }
+
+  function bins(card, frame) {
+    return card.shares[frame].map((share, k) => ({
+      name: "", x0: card.from + k * card.width, x1: card.from + (k + 1) * card.width, share: share / 1e4,
+      first: card.shares[0][k] / 1e4, low: card.low, high: card.high,
+    }));
+  }
+
+  function units(card) {
+    const cells = [];
+    card.cells.forEach((line, u) => line.forEach((share, k) =>
+      cells.push({ unit: card.units[u], step: card.steps[k], share: share / 100 })));
+    return cells;
+  }
+
+  async function drawCard(element) {
+    const { group, card } = element.card;
+    const frame = group.slider ? frameOf(card, group.steps[group.slider.value]) : 0;
+    const cells = group.slider ? bins(card, frame) : units(card);
+    const place = element.querySelector(".chart");
+    const height = group.slider ? (group.cards.length < 4 ? 200 : 120) : Math.max(90, Math.min(260, 3 * card.cells.length));
+    const spec = fitted({ ...group.template, datasets: { cells }, height }, place.clientWidth);
+    const view = await embed(place, spec);
+    drawn.set(place, { view, redraw: () => drawCard(element), width: place.clientWidth });
+    if (group.slider) { element.querySelector(".note").textContent = card.notes[frame]; }
+  }
+
+  function moved(group) {
+    const step = group.steps[group.slider.value];
+    group.output.textContent = `step ${step.toLocaleString("en")}`;
+    group.slider.setAttribute("aria-valuetext", `step ${step}`);
+    group.elements.forEach((element) => {
+      const shown = drawn.get(element.querySelector(".chart"));
+      if (shown && shown.view) {
+        const frame = frameOf(element.card.card, step);
+        shown.view.data("cells", bins(element.card.card, frame)).runAsync();
+        element.querySelector(".note").textContent = element.card.card.notes[frame];
+      }
+    });
+  }
+
+  function play(group, button) {
+    if (group.timer) {
+      clearInterval(group.timer);
+      group.timer = null;
+      button.textContent = "▶ play";
+      return;
+    }
+    if (Number(group.slider.value) >= group.steps.length - 1) { group.slider.value = 0; }
+    button.textContent = "⏸ stop";
+    group.timer = setInterval(() => {
+      group.slider.value = Number(group.slider.value) + 1;
+      moved(group);
+      if (Number(group.slider.value) >= group.steps.length - 1) { play(group, button); }
+    }, 250);
+  }
+
+  const inSight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting && !drawn.has(target.card ? target.querySelector(".chart") : target)) {
+        drawn.set(target.card ? target.querySelector(".chart") : target, { view: null });
+        (target.card ? drawCard(target) : drawWhole(target)).catch((error) => {
+          target.textContent = `this chart could not be drawn: ${error.message}`;
+          console.error(error);
+        });
+      }
+    }
+  }, { rootMargin: "200px" });
+
+  function cardsOf(place) {
+    const group = data.cards[place.dataset.cards];
+    group.elements = group.cards.map((card) => {
+      const element = document.createElement("div");
+      element.className = "card";
+      element.card = { group, card };
+      for (const [tag, name, text] of [["h3", "", card.name], ["span", "note", card.note || ""], ["div", "chart", ""]]) {
+        const part = document.createElement(tag);
+        part.className = name;
+        part.textContent = text;
+        element.append(part);
+      }
+      element.querySelector("h3").dir = "auto";
+      const picture = element.querySelector(".chart");
+      picture.setAttribute("role", "img");
+      picture.setAttribute("aria-label", `${place.dataset.title}: ${card.name}`);
+      place.append(element);
+      inSight.observe(element);
+      return element;
+    });
+    const controls = place.parentElement.querySelector(".slider");
+    if (controls) {
+      group.steps = [...new Set(group.cards.flatMap((card) => card.steps))].sort((a, b) => a - b);
+      group.slider = controls.querySelector("input");
+      group.output = controls.querySelector("output");
+      group.slider.max = group.steps.length - 1;
+      group.slider.addEventListener("input", () => moved(group));
+      const button = controls.querySelector("button");
+      button.addEventListener("click", () => play(group, button));
+      moved(group);
+    }
+  }
+
+  document.querySelectorAll("[data-cards]").forEach(cardsOf);
+  document.querySelectorAll("[data-chart]").forEach((element) => inSight.observe(element));
+
+  const box = document.getElementById("search");
+  box.addEventListener("input", () => {
+    wanted = box.value;
+    let shown = 0;
+    let all = 0;
+    Object.values(data.cards).forEach((group) => (group.elements || []).forEach((element) => {
+      const found = element.card.card.name.toLowerCase().includes(wanted.toLowerCase());
+      element.hidden = !found;
+      all += 1;
+      shown += found ? 1 : 0;
+    }));
+    document.getElementById("found").textContent = wanted ? `${shown} of ${all} panels` : "";
+    drawn.forEach(({ view }) => { if (view) { search(view); } });
+  });
+
+  function again() { drawn.forEach(({ view, redraw }) => { if (view) { redraw(); } }); }
+  dark.addEventListener("change", again);
+  let timer = null;
+  addEventListener("resize", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => drawn.forEach(({ view, redraw, width }, element) => {
+      if (view && Math.abs(element.clientWidth - width) > 8) { redraw(); }
+    }), 200);
+  });
+  addEventListener("hashchange", () => { // a link to a closed section opens it
+    const target = document.getElementById(location.hash.slice(1));
+    if (target instanceof HTMLDetailsElement) { target.open = true; }
+  });
+})();

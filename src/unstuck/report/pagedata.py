@@ -1,0 +1,102 @@
+"""The numbers of the page as JSON: whole charts as their descriptions, small ones as one description and many rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from unstuck.report import chartdata as data
+from unstuck.report import charts, panels
+from unstuck.report.report import Report
+from unstuck.report.style import altair
+
+
+def numbers(report: Report) -> dict[str, Any]:
+    """Return what the page's script draws: `charts` by name, `cards` by name, both only where there is something."""
+    source = altair().NamedData(name="cells")
+    whole = {name: _packed(made) for name, made in charts.available(report)}
+    histograms = {
+        "activations": (panels.activation_histograms(report), False),
+        "gradients": (panels.gradient_histograms(report), True),
+    }
+    cards = {
+        name: {"template": _spec(panels.histogram_layers(source, magnitudes=m)), "cards": [_histogram(h) for h in made]}
+        for name, (made, m) in histograms.items()
+        if made
+    }
+    maps = panels.unit_maps(report)
+    if maps:
+        cards["dead-units"] = {"template": _spec(panels.unit_layer(source)), "cards": [_units(made) for made in maps]}
+    return {"charts": whole, "cards": cards}
+
+
+def as_json(content: Any) -> str:
+    """Return JSON that may stand in a script element, whatever strings it holds: ASCII, without <, > and &."""
+    text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _spec(made: Any) -> dict[str, Any]:
+    """Return a chart's description; its parameters lose their widgets, for the page has its own."""
+    spec: dict[str, Any] = made.to_dict()
+    for parameter in spec.get("params", []):
+        parameter.pop("bind", None)
+    for unused in ("$schema", "config"):
+        spec.pop(unused, None)
+    return spec
+
+
+def _packed(made: Any) -> dict[str, Any]:
+    spec = _spec(made)
+    return {"spec": spec, "datasets": {name: _columns(rows) for name, rows in spec.pop("datasets", {}).items()}}
+
+
+def _columns(rows: data.Rows) -> dict[str, Any]:
+    """Return rows as lists in the order of `fields`; each string once in `names`, its number in the rows."""
+    fields = list(dict.fromkeys(field for row in rows for field in row))
+    texts = [any(isinstance(row.get(field), str) for row in rows) for field in fields]
+    index: dict[Any, int] = {}
+    packed = [
+        [
+            index.setdefault(row.get(f), len(index)) if text else row.get(f)
+            for f, text in zip(fields, texts, strict=True)
+        ]
+        for row in rows
+    ]
+    return {"fields": fields, "texts": texts, "names": list(index), "rows": packed}
+
+
+def _histogram(made: data.Histogram) -> dict[str, Any]:
+    low, high = panels.clipped_interval(made)
+    return {
+        "name": made.name,
+        "from": float(f"{made.edges[0]:.5g}"),
+        "width": float(f"{made.edges[1] - made.edges[0]:.5g}"),
+        "low": low,
+        "high": high,
+        "steps": list(made.steps),
+        "notes": list(made.notes),
+        "shares": (made.shares * 1e4).round().astype(int).tolist(),
+    }
+
+
+def _units(made: data.UnitMap) -> dict[str, Any]:
+    some = f"; {len(made.units)} of them shown" if len(made.units) < made.total else ""
+    return {
+        "name": made.name,
+        "note": f"{made.dead:,} of {made.total:,} units saturated at every step shown{some}",
+        "steps": list(made.steps),
+        "units": list(made.units),
+        "cells": (made.shares * 100).astype(int).tolist(),  # rounded down: 100 is the whole of the unit
+    }
