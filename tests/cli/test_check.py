@@ -249,6 +249,18 @@ class TestJudged:
     def test_the_exit_code(self, unstuck, level, code):
         assert unstuck("--fail-on", level, "made_here:confident").code == code
 
+    def test_sarif_alone_on_stdout_and_annotations_beside_what_is_printed(self, unstuck):
+        said = unstuck("--output-format", "sarif", "made_here:confident")
+        (run,) = json.loads(said.out)["runs"]
+        assert [result["ruleId"] for result in run["results"]] == ["L001"]
+        assert (said.code, said.err) == (1, "building\n")
+        said = unstuck("--output-format", "github", "made_here:confident")
+        assert said.out.startswith("building\nunstuck: 1 root cause (L001) in a check of Sequential\n::error ")
+
+    def test_verbose_tells_what_was_not_checked(self, unstuck):
+        assert "\nnot checked:\n" in unstuck("-v", "made_here:build").out
+        assert " rules not checked (-v says why)\n" in unstuck("made_here:build").out
+
     def test_json_alone_on_stdout(self, unstuck):
         said = unstuck("--output-format", "json", "made_here:confident")
         assert [cause["root"]["code"] for cause in json.loads(said.out)["causes"]] == ["L001"]

@@ -117,6 +117,36 @@ class TestJson:
         assert done.returncode == 3
 
 
+class TestOtherFormats:
+    def test_sarif_alone_on_stdout(self, unstuck):
+        said = unstuck("--output-format", "sarif", "--steps", 20, EXAMPLE)
+        (run,) = json.loads(said.out)["runs"]
+        root = run["results"][0]
+        place = root["locations"][0]["physicalLocation"]
+        assert (root["ruleId"], root["properties"]["role"]) == ("I002", "root cause")
+        assert place["artifactLocation"]["uri"] == "examples/naive_names.py"
+        assert (place["region"]["startLine"], place["region"]["snippet"]["text"]) == (
+            57,
+            "h = torch.tanh(emb @ W1 + b1)",
+        )
+        assert run["invocations"][0]["exitCode"] == 0
+
+    def test_sarif_of_a_script_that_never_trains(self, unstuck, script):
+        said = unstuck("--output-format", "sarif", script("print('hello')"))
+        assert said.code == 2
+        assert not json.loads(said.out)["runs"][0]["invocations"][0]["executionSuccessful"]
+        assert said.err.startswith("hello\nunstuck: no backward pass was seen")
+
+    def test_annotations_after_the_scripts_output(self, unstuck):
+        said = unstuck("--output-format", "github", "--steps", 20, EXAMPLE)
+        at = said.out.index("unstuck: 2 root causes (I002, L001) in 20 steps of naive_names.py\n")
+        first = said.out[at:].splitlines()[1]
+        assert first.startswith(
+            "::warning file=examples/naive_names.py,line=57,title=I002 unscaled-weights%3A W1 (matmul)::"
+        )
+        assert said.code == 0
+
+
 class TestExitCodes:
     def test_that_of_the_script_is_kept(self, unstuck, script):
         said = unstuck(script(FAILS_LATER.format("import sys; sys.exit(3)")))
@@ -256,7 +286,7 @@ class TestRefused:
     def test_an_output_format_nobody_knows(self, refused, value):
         message = refused("--output-format", value)
         assert message.startswith("Invalid value for '--output-format': ")
-        assert f"{value!r} is not one of 'text', 'json'; see `unstuck run --help`" in message
+        assert f"{value!r} is not one of 'text', 'json', 'sarif', 'github'; see `unstuck run --help`" in message
 
     @pytest.mark.parametrize("option", ["--steps", "--every"])
     @pytest.mark.parametrize("value", ["0", "-3", "many", "1.5"])

@@ -59,7 +59,7 @@ def check(
     such pairs: its first is judged, and with --fix the trials train on as many as they have steps. The loss is
     loss_fn(model(inputs), targets). Exit code 1 when --fail-on says so, 2 when there is nothing that can be judged.
     """
-    with stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext():
+    with stdout_to_stderr() if output_format.alone else contextlib.nullcontext():
         model, batch, loss_fn, optimizer = _made(target)
         try:
             if fix or unsafe_fixes:

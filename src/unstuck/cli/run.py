@@ -44,6 +44,13 @@ class OutputFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    SARIF = "sarif"
+    GITHUB = "github"
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may stand on standard output."""
+        return self in (OutputFormat.JSON, OutputFormat.SARIF)
 
 
 ScriptOption = Annotated[
@@ -67,7 +74,7 @@ UnsafeFixesOption = Annotated[
 ]
 OutputFormatOption = Annotated[
     OutputFormat,
-    typer.Option("--output-format", help="json: the report alone on standard output, the script's on standard error."),
+    typer.Option("--output-format", help="json, sarif: the report alone on stdout, the script's on stderr."),
 ]
 SaveOption = Annotated[
     Path | None,
@@ -178,7 +185,7 @@ def _watch(
 ) -> int:
     """Run the program under watch, deliver the report, and return the exit code."""
     watched.command = (program.argv0, *arguments)
-    quiet = stdout_to_stderr() if output_format is OutputFormat.JSON else contextlib.nullcontext()
+    quiet = stdout_to_stderr() if output_format.alone else contextlib.nullcontext()
 
     def deliver(outcome: Outcome) -> int:
         watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
@@ -186,7 +193,7 @@ def _watch(
         recorded = watched.end_recording(report)
         if save is not None:
             _save(report, save, recorded)
-        if report.trace.facts.backward_calls or report.causes or output_format is OutputFormat.JSON:
+        if report.trace.facts.backward_calls or report.causes or output_format is not OutputFormat.TEXT:
             print_report(report, output_format, verbose)
         return _exit_code(report, outcome, watched.config.fail_on)
 
@@ -230,8 +237,8 @@ def _program(
 def print_report(report: Report, output_format: OutputFormat, verbose: bool) -> None:
     """Print a report to standard output."""
     stream = sys.stderr if sys.stdout is None or sys.stdout.closed else sys.stdout  # a script may have closed it
-    if output_format is OutputFormat.JSON:
-        typer.echo(report.render("json"), nl=False, file=stream)
+    if output_format is not OutputFormat.TEXT:
+        typer.echo(report.render(output_format.value), nl=False, file=stream)
         return
     color = stream.isatty()
     text = report.render("text", width=_width(), color=color, verbose=verbose)

@@ -28,7 +28,7 @@ def schema() -> str:
 
 def render(report: Report) -> str:
     """Return the report as JSON text; non-finite numbers become null."""
-    return json.dumps(_finite(as_dict(report)), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(as_dict(report)), indent=2, allow_nan=False) + "\n"
 
 
 def as_dict(report: Report) -> dict[str, Any]:
@@ -165,12 +165,12 @@ def _site(trace: Trace, site: Site) -> dict[str, Any]:
     return entry
 
 
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by null."""
+def finite(value: Any) -> Any:
+    """Return a value with NaN and infinities, which JSON does not have, replaced by null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

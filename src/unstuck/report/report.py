@@ -13,7 +13,7 @@ from unstuck.findings import Finding, Severity
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location, Trace
 
-FORMATS = ("text", "json", "html")
+FORMATS = ("text", "json", "html", "sarif", "github")
 
 
 class Proof(Protocol):
@@ -152,20 +152,25 @@ class Report:
     def render(
         self, output_format: str = "text", *, width: int = 100, color: bool = False, verbose: bool = False
     ) -> str:
-        """Return the report as "text", "json" or "html" (a page by itself, without network).
+        """Return the report as "text", "json", "html" (a page by itself, without network), "sarif" or "github".
 
-        `verbose` text says what each rule lacked that could not judge; JSON always does. Raises ValueError for another
-        format, and ImportError for "html" without the extra `html`.
+        SARIF is for code scanning, "github" for the log of a workflow. Text that is not `verbose` has 40 lines at most;
+        other formats always have everything. Raises ValueError for another format, and ImportError for "html" without
+        the extra `html`.
         """
         state = random.getstate()  # importing rich draws from it, and the script may be in mid-training
         try:
-            from unstuck.report import json, text  # they import this module
+            from unstuck.report import github, json, sarif, text  # they import this module
 
             match output_format:
                 case "text":
                     return text.render(self, width=width, color=color, verbose=verbose)
                 case "json":
                     return json.render(self)
+                case "sarif":
+                    return sarif.render(self)
+                case "github":
+                    return github.render(self)
                 case "html":
                     from unstuck.report import html
 
