@@ -50,6 +50,7 @@ def fix(program: Path, metric: str, root: str | None) -> dict[str, Any]:
         "internal_error": report.trace.facts.internal_error,
         "metric": values[-1] if values else None,
         "codes": report.codes(),
+        "not_checked": [rule.code for rule in report.not_checked],
         "fixes": list(dict.fromkeys([*patches, *fixes])),
         "patched": root in all_patchers(),
         "offered": bool(fixes or offered or root in all_patchers()),

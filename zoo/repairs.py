@@ -1,7 +1,8 @@
 """How well the zoo's faults are repaired, and that working programs are left alone: measuring, and the tables.
 
 A fault *offers a fix* when its root has a patch, or its finding names a remedy. It is *repaired* when the finding is
-gone and the final metric has closed at least 80 % of the gap between the faulty program and its fixed twin.
+gone, which the mended run must have checked, and the final metric has closed at least 80 % of the gap between the
+faulty program and its fixed twin. Where there is no gap, as the fault costs nothing, nothing can be repaired by it.
 """
 
 import json
@@ -22,7 +23,11 @@ INITIALISATION = ("I", "L001", "L003", "A001", "G001", "G002")
 
 
 class Repair(NamedTuple):
-    """A faulty program and what mending it gave; metrics that are not finite are infinite."""
+    """A faulty program and what mending it gave; metrics that are not finite are infinite.
+
+    `gone` says that its rule found nothing any more, `judged` that it could be checked in the mended run at all: a rule
+    about the start of training cannot where the mending came after it.
+    """
 
     name: str
     root: str
@@ -35,6 +40,7 @@ class Repair(NamedTuple):
     fixes: tuple[str, ...]
     withheld: tuple[str, ...] = ()
     alternatives: dict[str, float] = {}  # noqa: RUF012  (a named tuple's default is never changed)
+    judged: bool = True
 
     def closed(self, metric: float) -> float | None:
         """Return the share of the gap that a metric closes; None where the fault costs nothing to begin with."""
@@ -47,9 +53,14 @@ class Repair(NamedTuple):
 
     @property
     def is_repaired(self) -> bool:
-        """Whether the finding is gone and enough of the gap is closed."""
+        """Whether the finding is gone and enough of the gap is closed; never where there is none."""
         share = self.closed(self.repaired)
-        return self.gone and not self.is_worse and (share is None or share >= CLOSED)
+        return self.gone and not self.is_worse and share is not None and share >= CLOSED
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the fault costs anything that could be won back."""
+        return self.closed(self.repaired) is not None
 
     @property
     def is_worse(self) -> bool:
@@ -95,6 +106,7 @@ def repair(program: Program, processes: Processes) -> Repair:
     """Mend a faulty program, and run it and its twin as they are; one of initialisation with the alternatives too."""
     done = fixed_run(program, processes)
     root = program.root or ""
+    judged = root not in done["not_checked"]
     metrics, others = (0.0, 0.0), {}
     if done["offered"]:
         twin = program._replace(path=program.path.with_name("fixed.py"))
@@ -107,12 +119,13 @@ def repair(program: Program, processes: Processes) -> Repair:
         metrics[0],
         _number(done["metric"]),
         metrics[1],
-        root not in done["codes"],
+        judged and root not in done["codes"],
         done["offered"],
         done["patched"],
         tuple(done["fixes"]),
         tuple(done["withheld"]),
         others,
+        judged,
     )
 
 
@@ -148,7 +161,7 @@ def as_data(result: Repair | LeftAlone) -> dict[str, Any]:
     """Return everything known of a program, for JSON: metrics that are not finite are null."""
     data = {**result._asdict(), "half": "frozen" if result.name in frozen() else "tuned"}
     if isinstance(result, Repair):
-        data |= {what: getattr(result, what) for what in ("is_repaired", "is_worse")}
+        data |= {what: getattr(result, what) for what in ("is_repaired", "is_worse", "has_gap")}
         data["alternatives"] = {how: _finite(metric) for how, metric in result.alternatives.items()}
     return {key: _finite(value) for key, value in data.items()}
 
@@ -196,16 +209,16 @@ def report(repairs: Sequence[Repair], alone: Sequence[LeftAlone]) -> str:
         "all": lambda _: True,
     }
     lines = [
-        "| faults | offer a fix | repaired | finding gone | gap closed (median) | made worse |",
-        "|---|" + "---:|" * 5,
+        "| faults | offer a fix | no gap | repaired | finding gone | not judged again | gap closed (median) | "
+        "made worse |",
+        "|---|" + "---:|" * 7,
     ]
     for title, wanted in groups.items():
         lines.append(f"| {title} | {_rates([repair for repair in offered if wanted(repair)])} |")
-    lines += ["", "| fix | faults | repaired | made worse |", "|---|---:|---:|---:|"]
+    lines += ["", "| fix | faults | no gap | repaired | not judged again | made worse |", "|---|" + "---:|" * 5]
     for name in sorted({name for repair in offered for name in repair.fixes}):
         own = [repair for repair in offered if name in repair.fixes]
-        counts = len(own), sum(repair.is_repaired for repair in own), sum(repair.is_worse for repair in own)
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+        lines.append(f"| {name} | {' | '.join(map(str, _counts(own)))} |")
     lines += ["", _each(offered)]
     touched = [program for program in alone if program.fixes or program.proposed]
     if alone:
@@ -215,15 +228,23 @@ def report(repairs: Sequence[Repair], alone: Sequence[LeftAlone]) -> str:
     return "\n".join([*lines, *(["", _alternatives(compared)] if compared else [])])
 
 
+def _counts(repairs: Sequence[Repair]) -> tuple[int, ...]:
+    """Return how many there are, and how many have no gap, are repaired, were not judged again, were made worse."""
+    seen = [(not repair.has_gap, repair.is_repaired, not repair.judged, repair.is_worse) for repair in repairs]
+    return len(seen), *(sum(what[number] for what in seen) for number in range(4))
+
+
 def _rates(repairs: Sequence[Repair]) -> str:
-    n = len(repairs)
+    n, no_gap, repaired, not_judged, worse = _counts(repairs)
     shares = [share for repair in repairs if (share := repair.closed(repair.repaired)) is not None]
     cells = [
         str(n),
-        _percent(sum(repair.is_repaired for repair in repairs), n),
+        str(no_gap),
+        _percent(repaired, n - no_gap),
         _percent(sum(repair.gone for repair in repairs), n),
+        str(not_judged),
         f"{100 * statistics.median(shares):.0f} %" if shares else "–",
-        str(sum(repair.is_worse for repair in repairs)),
+        str(worse),
     ]
     return " | ".join(cells)
 
@@ -238,8 +259,8 @@ def _each(repairs: Iterable[Repair]) -> str:
     for r in sorted(repairs, key=lambda repair: (repair.root, repair.name)):
         what = ", ".join(r.fixes) or f"none ({'; '.join(r.withheld) or 'nothing was tried'})"
         numbers = " | ".join(_metric(value) for value in (r.faulty, r.repaired, r.fixed))
-        verdict = "yes" if r.is_repaired else "no"
-        gone = "yes" if r.gone else "no"
+        verdict = "yes" if r.is_repaired else "no" if r.has_gap else "–"
+        gone = "yes" if r.gone else "no" if r.judged else "not checked"
         lines.append(f"| {r.name} | {r.root} | {what} | {numbers} | {_share(r, r.repaired)} | {gone} | {verdict} |")
     return "\n".join(lines)
 

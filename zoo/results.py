@@ -135,8 +135,10 @@ def written(numbers: Numbers) -> str:
         f"worse is a final metric more than {100 * check.MARGIN:.0f} % above the twin's.",
         check.table(pairs),
         "## Repairs\n\n`python -m zoo.evaluate --fix`: each program with all repairs allowed. A fault offers a fix "
-        "when its root has a patch or its finding names a remedy; it is repaired when that is gone and the final "
-        f"metric has closed at least {100 * repairs.CLOSED:.0f} % of the gap to the twin's.",
+        "when its root has a patch or its finding names a remedy; it is repaired when the mended run was checked for "
+        f"that again, without finding it, and its final metric has closed at least {100 * repairs.CLOSED:.0f} % of the "
+        "gap to the twin's. Faults without a gap cost nothing in this metric: the share that is repaired is one of the "
+        "others. A rule about the start of training cannot judge a run again that was mended later.",
         repairs.report(*repairs.read_back(numbers["fixes"])),
     ]
     return "\n\n".join(parts) + "\n"

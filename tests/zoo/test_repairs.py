@@ -44,9 +44,13 @@ class TestRepaired:
         assert one.closed(repaired) == pytest.approx(2 - repaired)
         assert one.is_repaired
 
+    def test_not_when_the_rule_was_not_checked_again(self):
+        assert not made(gone=False, judged=False).is_repaired
+
     @pytest.mark.parametrize("repaired", [1.0, 1.04])
-    def test_without_a_gap_the_finding_alone_counts(self, repaired):
-        assert made(faulty=1.0, repaired=repaired).is_repaired
+    def test_not_without_a_gap_for_there_is_nothing_to_win(self, repaired):
+        one = made(faulty=1.0, repaired=repaired)
+        assert (one.has_gap, one.is_worse, one.is_repaired) == (False, False, False)
 
     @pytest.mark.parametrize(
         ("repaired", "share"), [(1.0, 1.0), (1.2, 1.0), (1.21, 0.0), (math.inf, 0.0)], ids=lambda value: str(value)
@@ -69,16 +73,24 @@ class TestTables:
         good, left = made(name="a"), made(name="b", repaired=1.9, gone=False, fixes=(), withheld=("no", "never"))
         worse = made(name="c", repaired=3.0, patched=True)
         text = report([good, left, worse, made(name="d", offered=False)], [])
-        assert cells(text, "all") == ["all", "3", "33 %", "67 %", "10 %", "1"]
-        assert cells(text, "in flight") == ["in flight", "2", "50 %", "50 %", "55 %", "0"]
-        assert cells(text, "by a patch") == ["by a patch", "1", "0 %", "100 %", "-100 %", "1"]
-        assert cells(text, "x") == ["x", "2", "1", "1"]
+        assert cells(text, "all") == ["all", "3", "0", "33 %", "67 %", "0", "10 %", "1"]
+        assert cells(text, "in flight") == ["in flight", "2", "0", "50 %", "50 %", "0", "55 %", "0"]
+        assert cells(text, "by a patch") == ["by a patch", "1", "0", "0 %", "100 %", "0", "-100 %", "1"]
+        assert cells(text, "x") == ["x", "2", "0", "1", "0", "1"]
         assert cells(text, "a") == ["a", "I002", "x", "2", "1", "1", "100 %", "yes", "yes"]
         assert cells(text, "b") == ["b", "I002", "none (no; never)", "2", "1.9", "1", "10 %", "no", "no"]
         assert not [line for line in text.splitlines() if line.startswith("| d |")]
 
     def test_nothing_measured(self):
-        assert cells(report([], []), "all") == ["all", "0", "–", "–", "–", "0"]
+        assert cells(report([], []), "all") == ["all", "0", "0", "–", "–", "0", "–", "0"]
+
+    def test_what_was_not_judged_again_and_what_costs_nothing_count_apart(self):
+        unknown, free = made(name="a", gone=False, judged=False), made(name="b", faulty=1.0)
+        text = report([unknown, free, made(name="c")], [])
+        assert cells(text, "all") == ["all", "3", "1", "50 %", "67 %", "1", "100 %", "0"]
+        assert cells(text, "x") == ["x", "3", "1", "1", "1", "0"]
+        assert cells(text, "a")[-3:] == ["100 %", "not checked", "no"]
+        assert cells(text, "b")[-3:] == ["no gap", "yes", "–"]
 
     def test_numbers_that_are_not_finite(self):
         text = report([made(faulty=math.inf, repaired=math.inf, fixes=())], [])
@@ -128,6 +140,7 @@ class Answers(Processes):
 
 def done(**fields):
     result = {"exit_code": 0, "internal_error": None, "metric": "1.5", "codes": [], "fixes": ["x"], "patched": False}
+    result |= {"not_checked": []}
     return "text\n" + json.dumps({**result, "offered": True, "withheld": [], "proposed": [], **fields}) + "\n"
 
 
@@ -171,6 +184,14 @@ class TestMeasuring:
         answers = Answers(fix_one=done(**fields), fixed="final_loss 1\n", faulty="final_loss inf\n")
         result = repair(self.PROGRAM._replace(root="L004"), answers)
         assert (result.faulty, result.alternatives, result.gone) == (math.inf, {}, "codes" not in fields)
+
+    @pytest.mark.parametrize(("lacking", "seen"), [(["I002"], (False, False)), (["D001"], (True, True))])
+    def test_a_rule_that_was_not_checked_again_is_not_gone(self, lacking, seen):
+        answers = Answers(
+            fix_one=done(not_checked=lacking, patched=True), fixed="final_loss 1\n", faulty="final_loss 2\n"
+        )
+        result = repair(self.PROGRAM, answers)
+        assert (result.gone, result.judged) == seen
 
     def test_without_a_fix_nothing_else_is_run(self):
         answers = Answers(fix_one=done(offered=False, fixes=[], metric=None))
@@ -236,7 +257,7 @@ class TestOneProgram:
     def test_in_flight(self, run_here):
         result = fix_one.fix(FAULTY / "blend-spectra" / "faulty.py", "final_loss", "I002")
         assert (result["fixes"], result["patched"], result["offered"]) == (["rescale-weights"], False, True)
-        assert ("I002" in result["codes"], run_here) == (False, [])
+        assert ("I002" in [*result["codes"], *result["not_checked"]], run_here) == (False, [])
         assert float(result["metric"]) < 0.4
 
     def test_a_working_program_is_left_alone(self, run_here):
