@@ -46,11 +46,15 @@ def unpack(blob: bytes) -> Arrays:
             dtype = np.dtype(code)
             if dtype.kind not in _KINDS:
                 raise PackingError(f"arrays of dtype {code} are unknown")
+            if not all(isinstance(length, int) and length >= 0 for length in shape):
+                raise PackingError(f"no array has the shape {shape}")
             count = math.prod(shape)
             arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
             at += count * dtype.itemsize
     except (ValueError, TypeError) as error:
         raise PackingError(str(error)) from None
+    if at != len(blob):
+        raise PackingError(f"{len(blob)} bytes where {at} were expected")
     return arrays
 
 

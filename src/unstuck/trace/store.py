@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -149,12 +149,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
     """Open a file to read; a copy of it where SQLite cannot put the small file that it needs beside a live one."""
-    db = _connect(path)
-    try:
-        db.execute("PRAGMA user_version")
-        return db
-    except sqlite3.OperationalError:
-        db.close()
+    with suppress(sqlite3.OperationalError):
+        db = _connect(path)
+        try:
+            db.execute("PRAGMA user_version")
+            return db
+        except sqlite3.OperationalError:
+            db.close()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unstuck-")))
     for file in files_of(path):
         if not file.name.endswith("-shm"):

@@ -58,9 +58,10 @@ class StoreWriter:
             file.unlink()
         self.path = path
         self._db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA secure_delete = OFF").fetchall()  # else dropped samples would be written once more
+        self._db.executescript(SCHEMA)  # before there is a log, so that the file itself says what it is
         for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {LOG_BYTES}"):
             self._db.execute(f"PRAGMA {setting}").fetchall()
-        self._db.executescript(SCHEMA)
         self._page_bytes = int(self._number("PRAGMA page_size"))
         self._file = os.stat(path).st_ino
         self._names: dict[str, int] = {}
