@@ -17,7 +17,7 @@ import unstuck
 from unstuck.capture.session import Session
 from unstuck.findings import Finding, Severity
 from unstuck.fixes import engine
-from unstuck.fixes.engine import MAX_ROUNDS, Repair, is_gone, is_worse, repair
+from unstuck.fixes.engine import MAX_TRIALS, Repair, is_gone, is_worse, repair
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
 from unstuck.fixes.task import Task, Training
@@ -308,8 +308,21 @@ class TestOrder:
 
     def test_at_most_ten(self, made):
         net = Net(*(("A001", f"fc{k}") for k in range(15)))
-        assert len(made(net, mending("mend", take_away), steps=1).fixes) == MAX_ROUNDS == 10
+        result = made(net, mending("mend", take_away), steps=1)
+        assert len(result.fixes) == MAX_TRIALS == 10
         assert len(net.faults) == 5
+        assert result.withheld == ["mend at fc10 and 4 more: not tried, 10 trials are the most"]
+
+    def test_what_refuses_does_not_count(self, made):
+        def refuse(net: Net, found: Finding) -> None:
+            raise Withheld("no reason")
+
+        net = Net(*(("A001", f"fc{k}") for k in range(12)), ("A002", "head"))
+        result = made(net, {**mending("no", refuse), **mending("yes", lambda net, found: net.faults.clear())})
+        assert [fix.name for fix in result.fixes] == ["yes"]
+        net = Net(*(("A001", f"fc{k}") for k in range(12)))
+        result = made(net, mending("no", refuse))
+        assert (len(result.withheld), "not tried" in str(result.withheld)) == (12, False)
 
     def test_faults_that_a_remedy_brings_are_mended_as_well(self, made):
         def swap(net: Net, found: Finding) -> None:

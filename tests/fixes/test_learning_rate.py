@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import unstuck
 
@@ -74,6 +75,12 @@ class TestPutsBack:
         after = self.state(net, optimizer)
         assert len(before) == len(after)
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    def test_random_numbers_of_a_loader_that_shuffles(self, net):
+        loader = DataLoader(TensorDataset(*batches(1)[0]), batch_size=16, shuffle=True)
+        before = torch.get_rng_state()
+        unstuck.suggest_lr(net, loader, F.mse_loss, torch.optim.Adam(net.parameters()))
+        assert torch.equal(torch.get_rng_state(), before)
 
     def test_also_when_the_model_raises(self, net):
         calls = 0

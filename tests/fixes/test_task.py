@@ -116,6 +116,24 @@ class TestBatches:
         endless = ((X[:k], Y[:k]) for k in range(1, 10**9))
         assert self.kept(endless, 3) == [1, 2, 3]
 
+    @pytest.mark.parametrize("raises", [False, True])
+    def test_random_numbers_of_taking_them_are_given_back(self, net, raises):
+        def drawn():
+            yield from DataLoader(TensorDataset(X, Y), batch_size=8, shuffle=True)
+            random.random(), np.random.rand()
+            if raises:
+                raise RuntimeError("mine")
+
+        torch.manual_seed(3)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        if raises:
+            with pytest.raises(RuntimeError, match="mine"):
+                Task(net, drawn(), F.cross_entropy, limit=9)
+        else:
+            assert len(Task(net, drawn(), F.cross_entropy, limit=9).batches) == 4
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+
     def test_inputs_that_are_several(self):
         class Two(nn.Module):
             def __init__(self) -> None:

@@ -22,7 +22,7 @@ from unstuck.fixes.task import Task, Training
 from unstuck.rules.causes import group
 from unstuck.trace import Trace
 
-MAX_ROUNDS = 10
+MAX_TRIALS = 10
 NOISE = 2.0  # standard errors of the difference between two trials; below it neither is worse
 TOLERANCE = 0.01  # of the loss; as much may always be rounding, where trials repeat themselves exactly
 LEARNED = 0.2  # of the lower starting loss; how fast a single batch is memorised below that says nothing of training
@@ -49,22 +49,26 @@ class Repair:
 def repair(task: Task, judge: Judge, *, unsafe: bool, steps: int) -> Repair:
     """Mend the network of `task` in place, root causes first, until nothing more can be mended.
 
-    Each remedy is tried on its own, at most ten, for `steps` steps each; only those are kept that make their finding go
-    and the loss no worse. Without `unsafe` only remedies that keep the function of the network are applied.
+    Each remedy is tried on its own for `steps` steps, in at most ten trials; only those are kept that make their
+    finding go and the loss no worse. Without `unsafe` only safe remedies are applied. What the limit kept from
+    being tried is told in `withheld`.
     Raises what the model raises without any; the network is then as it was.
     """
     begun = task.train(steps)
     result = Repair(begun, begun, judge(begun.session.trace))
     tried: set[tuple[str, str]] = set()
-    before = task.snapshot()
+    before, trials = task.snapshot(), 0
     try:
-        for _ in range(MAX_ROUNDS):
-            candidate = next(_candidates(task, result, tried, unsafe=unsafe), None)
-            if candidate is None:
-                break
+        while candidate := next(_candidates(task, result, tried, unsafe=unsafe), None):
             finding, remedy = candidate
+            if trials == MAX_TRIALS:
+                rest = len(list(_candidates(task, result, tried, unsafe=unsafe))) - 1
+                more = f" and {rest} more" if rest else ""
+                place = finding.location or finding.site
+                result.withheld.append(f"{remedy.name} at {place}{more}: not tried, {MAX_TRIALS} trials are the most")
+                break
             tried.add((remedy.name, finding.site))
-            _try(task, judge, steps, result, finding, remedy)
+            trials += _try(task, judge, steps, result, finding, remedy)
     except BaseException:
         before.restore()
         raise
@@ -94,22 +98,25 @@ def _candidates(
                 result.withheld.append(text)
 
 
-def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding, remedy: Remedy) -> None:
-    """Apply a remedy, train on trial, and keep it or put it back; what happened is added to `result`."""
+def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding, remedy: Remedy) -> bool:
+    """Apply a remedy, train on trial, and keep it or put it back; what happened is added to `result`.
+
+    Tells whether there was a trial: none is made of a remedy that refuses.
+    """
     before = task.snapshot()
     try:
         fixes = remedy.apply(patient_of(task, result.after.session), finding)
     except Withheld as reason:
         before.restore()
         result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: {reason}")
-        return
+        return False
     try:
         after = task.train(steps)
     except Exception as error:  # noqa: BLE001  (without the remedy it has trained)
         before.restore()
         text = f"{type(error).__name__}: {error}"
         result.withheld.append(f"{remedy.name} at {finding.location or finding.site}: training fails with it ({text})")
-        return
+        return True
     findings = judge(after.session.trace)
     gone = is_gone(finding, result.findings, findings)
     proof = Proof(steps, result.after.loss, after.loss, gone)
@@ -121,6 +128,7 @@ def _try(task: Task, judge: Judge, steps: int, result: Repair, finding: Finding,
         result.after, result.findings = after, findings
     else:
         before.restore()
+    return True
 
 
 def patient_of(task: Task, session: Session) -> Patient:

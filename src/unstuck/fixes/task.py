@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.schedule import Schedule
 from unstuck.capture.session import Session
-from unstuck.fixes.state import Snapshot
+from unstuck.fixes.state import Generators, Snapshot
 
 LossFunction = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
@@ -48,7 +48,8 @@ class Task:
 
     `batches` is one pair (inputs, targets) or an iterable of pairs, of which at most `limit` are taken and kept; inputs
     that are a tuple or a dict are spread over the model's arguments. Without an `optimizer` the trials use Adam with
-    torch's defaults. Raises ValueError for batches that are not pairs, and for a model with lazy parameters.
+    torch's defaults. Random numbers that taking the batches draws, as a loader that shuffles does, are given back.
+    Raises ValueError for batches that are not pairs, and for a model with lazy parameters.
     """
 
     def __init__(
@@ -65,7 +66,11 @@ class Task:
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.pretrained = pretrained
-        self.batches = _batches(batches, limit)
+        generators = Generators()
+        try:
+            self.batches = _batches(batches, limit)
+        finally:
+            generators.restore()
 
     @property
     def modules(self) -> list[nn.Module]:
