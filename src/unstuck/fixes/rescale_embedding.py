@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from unstuck.findings import Finding
@@ -11,23 +13,24 @@ from unstuck.fixes.targets import TARGET_STD
 from unstuck.rules.graph import Graph
 from unstuck.trace import Kind, Site, Trace
 
-TIED_STD = 0.02  # rms of a table that is the output layer too, as in GPT-2
-
 
 class RescaleEmbedding(Remedy):
     """Scale an embedding table that starts too large.
 
     ## What it does
-    Multiplies the table by one number. Where it is also the weight of the output layer, its rms becomes 0.02, as in
-    GPT-2, so that the first predictions are nearly uniform; elsewhere the number is such that the outputs of the layer
-    behind the table get unit standard deviation. Rows of zeros (padding) stay. In flight the training goes back to
-    where it began.
+    Multiplies the table by one number. Where it is also the weight of the output layer, its rms becomes 1/√width, by
+    which inputs of unit scale give logits of standard deviation 1, or less where the logits would be too large for the
+    rule even so; elsewhere the number is such that the outputs of the layer behind the table get unit standard
+    deviation. Rows of zeros (padding) stay. In flight the training goes back to where it began.
+
+    GPT-2's rms of 0.02 belongs to a width of 768 and is too small for narrow tables: a transformer of width 32 that
+    counts modulo 17 came in 200 steps to a loss of 0.06 as torch draws the table, 1.95 with 0.02, 0.13 with 1/√32.
 
     ## When it must not be used
     On loaded or frozen tables: refused.
 
     ## References
-    Press & Wolf 2017, https://arxiv.org/abs/1608.05859; GPT-2's std of 0.02,
+    Press & Wolf 2017, https://arxiv.org/abs/1608.05859; GPT-2,
     https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
     """
 
@@ -43,7 +46,10 @@ class RescaleEmbedding(Remedy):
         before = float(table.detach().double().pow(2).mean().sqrt())
         if not 0 < before < float("inf"):
             raise Withheld(f"{name} holds no finite numbers other than zero")
-        factor = TIED_STD / before if tied else TARGET_STD / finding.measured
+        factor = TARGET_STD / finding.measured
+        usual = 1.0 / (before * math.sqrt(table.shape[-1]))
+        if tied and usual * finding.measured <= finding.threshold:
+            factor = usual
         table.data.mul_(factor)
         patient.forget_moments(table)
         return [
