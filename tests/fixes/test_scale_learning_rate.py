@@ -149,6 +149,48 @@ class TestOversized:
         assert run.report().findings == ()
         assert optimizer.param_groups[0]["lr"] == own  # between steps it is the program's own
 
+    @pytest.mark.parametrize(
+        ("make", "least", "most"),
+        [
+            (lambda net: torch.optim.AdamW(net.parameters(), lr=3.0), 2e-4, 5e-3),
+            (lambda net: torch.optim.AdamW(net.parameters(), lr=30.0), 2e-4, 5e-3),
+            (lambda net: torch.optim.SGD(net.parameters(), lr=50.0), 1e-2, 0.5),
+        ],
+    )
+    def test_a_rate_that_blows_up_at_once_ends_in_a_useful_range(self, make: Make, least: float, most: float):
+        torch.manual_seed(0)
+        x, table = torch.randn(1500, 20), torch.randn(20, 5)
+        y = (x @ table).argmax(1)
+        net = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+        optimizer = make(net)
+        with unstuck.watch(unsafe_fixes=True, every=1, select=["U"]) as run:
+            for _ in range(400):
+                some = torch.randint(0, 1500, (64,))
+                optimizer.zero_grad()
+                F.cross_entropy(net(x[some]), y[some]).backward()
+                optimizer.step()
+        assert least <= run.fixes[-1].after <= most
+        assert F.cross_entropy(net(x), y).item() < 0.8
+
+    def test_a_rate_that_has_become_too_small_is_raised_again(self):
+        net = network()
+        optimizer = torch.optim.SGD(net.parameters(), lr=50.0)
+        g = torch.Generator().manual_seed(1)
+        with unstuck.watch(unsafe_fixes=True, every=1, select=["U"]) as run:
+            for _ in range(150):
+                x, y = batch(g)
+                net.zero_grad()
+                F.cross_entropy(net(x), y).backward()
+                if run.fixes:  # the gradients that the rate was found by were no measure
+                    for p in net.parameters():
+                        p.grad.mul_(1e-6)
+                optimizer.step()
+        lowered, raised = run.fixes
+        assert (lowered.code, raised.code) == ("U001", "U002")
+        assert lowered.after < lowered.before
+        assert raised.before == pytest.approx(lowered.after)
+        assert raised.after > 1e3 * raised.before
+
     def test_training_begins_again_from_its_start(self):
         net = network()
         start = [p.detach().clone() for p in net.parameters()]

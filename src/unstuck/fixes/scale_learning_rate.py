@@ -22,7 +22,7 @@ from unstuck.rules.graph import Graph
 from unstuck.rules.objective import SCALE_FREE
 from unstuck.rules.update.oversized_updates import MAX_RATIO, OUTPUT_MAX_RATIO
 from unstuck.rules.update.undersized_updates import MIN_RATIO
-from unstuck.rules.updates import recent_ratio, weight_matrices
+from unstuck.rules.updates import FIRST_STEP, recent_ratio, weight_matrices
 from unstuck.trace import Role, Site, Trace
 
 TARGET = (
@@ -64,11 +64,14 @@ class ScaleLearningRate(Remedy):
     ## What it does
     Divides 0.005, the update-to-data ratio that working programs have in their first hundreds of steps (0.001 is the
     guide for longer runs), by the median ratio of each parameter group's weight matrices, rounds the factor to 1, 2 or
-    5 times a power of ten, and multiplies the group's learning rate by it; less where one matrix would come near
-    its limit. Groups within the limits keep their rate; groups without weight matrices (biases, norms) follow the
-    others. In a script that runs, the rate is multiplied during each step alone and put back after it, so that every
-    scheduler goes on as before; when the updates were too large, the parameters go back to where they began, if that
-    is still kept. It may act again at a later check.
+    5 times a power of ten, and multiplies the group's learning rate by it; less where one matrix would come near its
+    limit. The ratio of a matrix is the median over the finding's steps, or the largest of the first 20 steps. Where
+    training begins again, it is measured against the weights at the start: the median update of optimizers that do not
+    depend on the gradient's size; of others, whose gradients are spoilt by then, the first update of the first 20.
+    Groups within the limits keep their rate; groups without weight matrices (biases, norms) follow the others. In a
+    script that runs, the rate is multiplied during each step alone and put back after it, so that every scheduler goes
+    on as before; when the updates were too large, the parameters go back to where they began, if that is still kept. It
+    may act again at a later check.
 
     ## When it must not be used
     Where the gradient has the wrong size for another reason: a loss that is divided twice, an outlier in the data.
@@ -90,7 +93,7 @@ class ScaleLearningRate(Remedy):
         """Scale the rates of all groups that are out of range."""
         smaller = finding.code != "U002"
         free = bool(patient.optimizers) and all(type(o).__name__ in SCALE_FREE for o in patient.optimizers)
-        ratios = ratios_of(patient.trace, finding.steps, since_start=smaller and free and patient.in_flight)
+        ratios = ratios_of(patient.trace, finding.steps, since_start=smaller and patient.in_flight, free=free)
         if not ratios:
             raise Withheld("no update of a weight matrix was measured")
         if not patient.optimizers:
@@ -125,15 +128,20 @@ class ScaleLearningRate(Remedy):
         )
 
 
-def ratios_of(trace: Trace, steps: tuple[int, int], *, since_start: bool = False) -> dict[int, Ratio]:
+def ratios_of(
+    trace: Trace, steps: tuple[int, int], *, since_start: bool = False, free: bool = False
+) -> dict[int, Ratio]:
     """Return, by parameter site, the recent update-to-data ratio of each weight matrix that is updated.
 
-    See `recent_ratio` for `steps`. With `since_start` it is the ratio to the weights at the start where those were
-    smaller: of updates that do not depend on the gradient's size, when training is to begin there again.
+    See `recent_ratio` for `steps`. With `since_start`, when training is to begin again, it is the ratio to the weights
+    at the start. For optimizers `free` of the gradient's size it is the median over `steps`; for others, whose later
+    gradients are those of a network that is spoilt, the first one, where `steps` lie before FIRST_STEP.
     """
     graph, found = Graph(trace), {}
     for weight in weight_matrices(trace):
-        value = recent_ratio(trace, weight, steps) * (_growth(trace, weight, steps) if since_start else 1.0)
+        value = recent_ratio(trace, weight, steps)
+        if since_start and (free or steps[1] < FIRST_STEP):
+            value = _ratio_to_start(trace, weight, steps, first=not free, other=value)
         owner = None if weight.owner is None else trace.sites[weight.owner]
         output = owner is not None and graph.is_output_layer(owner)
         if 0 < value < math.inf:
@@ -141,11 +149,21 @@ def ratios_of(trace: Trace, steps: tuple[int, int], *, since_start: bool = False
     return found
 
 
-def _growth(trace: Trace, weight: Site, steps: tuple[int, int]) -> float:
-    """Return by what factor, 1 or more, a weight's rms has grown from the start to the last of `steps`."""
-    values = [value.rms for step, value in trace.summaries(weight, Role.VALUE) if step <= steps[1]]
-    known = values and values[0] > 0 and math.isfinite(values[-1])
-    return max(1.0, values[-1] / values[0]) if known else 1.0
+def _ratio_to_start(trace: Trace, weight: Site, steps: tuple[int, int], *, first: bool, other: float) -> float:
+    """Return a weight's update over what it was at the start, or is if that is less: the median over `steps`.
+
+    With `first` it is that of the first step, unless that is within the limits (a warm-up): then `other`.
+    """
+    known, ratios = trace.update_to_data(weight)
+    updates = {step: value.rms for step, value in trace.summaries(weight, Role.UPDATE)}
+    pairs = [(int(step), float(ratio)) for step, ratio in zip(known, ratios, strict=True) if 0 < ratio < math.inf]
+    if not pairs:
+        return other
+    if first:
+        return pairs[0][1] if pairs[0][1] > MAX_RATIO else other
+    start = updates[pairs[0][0]] / pairs[0][1]
+    found = [max(ratio, updates[step] / start) for step, ratio in pairs if steps[0] <= step <= steps[1]]
+    return float(np.median(found)) if found else other
 
 
 def factor_for(ratios: Sequence[Ratio], *, smaller: bool) -> float:
