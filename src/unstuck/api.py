@@ -23,6 +23,7 @@ from unstuck.config import Config, load
 from unstuck.findings import Finding, Severity
 from unstuck.fixes.engine import repair
 from unstuck.fixes.fix import Fix
+from unstuck.fixes.fold_bias import is_folded
 from unstuck.fixes.inflight import InflightRepairer
 from unstuck.fixes.task import LossFunction, Task
 from unstuck.proposals import source_patches
@@ -210,7 +211,9 @@ def make_report(
     judged: Trace | None = None,
 ) -> Report:
     """Judge a trace, or the part of it given as `judged`, and gather everything in a report."""
-    findings, not_checked, silenced = judge(trace if judged is None else judged, config)
+    seen = trace if judged is None else judged
+    findings, not_checked, silenced = judge(seen, config)
+    findings = tuple(finding for finding in findings if not is_folded(finding, seen, fixes))
     causes = tuple(group(findings))
     return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced, source_patches)
 
@@ -235,7 +238,7 @@ def watch(
     N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends what can be mended without
     changing what the network computes, `unsafe_fixes` also its initialisation during the first forward pass, its
     learning rate and dead units later; `pretrained` says that it does not start from its initialisation (known without
-    saying when `load_state_dict` is called inside the block). Raises ConfigError for a setting that cannot be used,
+    saying when `load_state_dict` is called inside the block), and has unsafe fixes withheld. Raises ConfigError for a setting that cannot be used,
     UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
     """
     run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix, unsafe_fixes=unsafe_fixes)
@@ -285,8 +288,8 @@ def fix(
     batches and random numbers, its finding is gone and the loss is no worse; else everything is put back bit for bit.
     `batch` is (inputs, targets), or an iterable of such pairs, of which up to `steps` are taken; `optimizer` is the one
     that will train the model (default for the trials: Adam with torch's defaults), and is mended too. Safe remedies
-    keep the function the network computes; with `unsafe` the others are tried as well, those of the initialisation
-    never with `pretrained`. The report's `fixes` tell of all that was tried, with the numbers before and after.
+    keep the function the network computes; with `unsafe` the others are tried as well, never with `pretrained`. The
+    report's `fixes` tell of all that was tried, with the numbers before and after.
     Raises ValueError for batches that are not pairs, and when `steps` is less than 1.
     """
     if steps < 1:

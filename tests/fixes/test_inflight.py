@@ -185,6 +185,22 @@ class TestMends:
         assert loss == pytest.approx(F.cross_entropy(before(batch[0]), batch[1]).item(), abs=1e-5)
         torch.testing.assert_close(net.eval()(batch[0]), before.eval()(batch[0]), atol=1e-5, rtol=0)
 
+    def test_a_bias_that_was_folded_is_not_found_again_but_others_are(self, batch):
+        torch.manual_seed(0)
+        first, second, third = nn.Linear(100, 50), nn.Linear(50, 50), nn.Linear(50, CLASSES)
+        norms = [nn.BatchNorm1d(50), nn.BatchNorm1d(50, track_running_stats=False)]  # the second has no running mean
+
+        def forward(x: Tensor) -> Tensor:
+            return third(norms[1](second(norms[0](first(x)).tanh())).tanh())
+
+        run, _ = first_pass(forward, batch)
+        assert [fix.code for fix in run.fixes] == ["N001"]
+        assert not first.bias.any()
+        (left,) = (finding for finding in run.report().findings if finding.code == "N001")
+        assert left.site_index is not None
+        site = run.session.trace.sites[left.site_index]
+        assert [p.shape for p in run.session.trace.parameters_of(site) if p.slot == "weight"] == [(50, 50)]
+
     def test_it_is_reported_with_numbers(self, batch):
         weights = raw_weights()
         forward = raw_forward(weights)

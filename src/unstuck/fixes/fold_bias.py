@@ -7,6 +7,8 @@ as they were (Ioffe & Szegedy 2015, section 3.2, https://arxiv.org/abs/1502.0316
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from unstuck.findings import Finding
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
 from unstuck.fixes.structure import leave
-from unstuck.trace import Kind, Site
+from unstuck.trace import Kind, Site, Trace
 
 
 def fold(bias: Tensor, running_mean: Tensor | None) -> float:
@@ -60,8 +62,8 @@ def fold_redundant(network: LiveNetwork, model: nn.Module | None = None) -> list
         snippet = f"{owner} = None  # or build the layer with bias=False"
         fixes.append(
             Fix(
-                "fold-bias-into-norm",
-                "N001",
+                FoldBias.name,
+                FoldBias.code,
                 Applicability.SAFE,
                 name,
                 layer.location,
@@ -73,6 +75,17 @@ def fold_redundant(network: LiveNetwork, model: nn.Module | None = None) -> list
             )
         )
     return fixes
+
+
+def is_folded(finding: Finding, trace: Trace, fixes: Sequence[Fix]) -> bool:
+    """Tell whether a finding is of a bias that was folded while a script trains.
+
+    Emptied, but still held by the script's own layer, it would be found redundant by its place alone.
+    """
+    if finding.code != FoldBias.code or finding.site_index is None:
+        return False
+    biases = {site.label for site in trace.parameters_of(trace.sites[finding.site_index]) if site.slot == "bias"}
+    return any(fix.name == FoldBias.name and fix.kept and fix.site in biases for fix in fixes)
 
 
 def _redundant(network: LiveNetwork, layer: Site) -> tuple[Tensor, Tensor, str] | None:
@@ -106,6 +119,7 @@ class FoldBias(Remedy):
     """
 
     name = "fold-bias-into-norm"
+    code = "N001"
     applicability = Applicability.SAFE
 
     def apply(self, patient: Patient, finding: Finding) -> list[Fix]:
