@@ -1,4 +1,4 @@
-"""rescale-residual-branches multiplies the ends of all branches by 1/√(2·blocks)."""
+"""rescale-residual-branches multiplies the ends of all branches by 1/√(2·blocks), or less where they are large."""
 
 import math
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import unstuck
+from unstuck.fixes.rescale_residual_branches import factor_for
 
 NAME = "rescale-residual-branches"
 BLOCKS, WIDTH = 8, 24
@@ -58,6 +59,15 @@ def test_streams_that_work_stay(net):
     assert all(abs(float((p.detach() - b).abs().max())) < 0.1 for p, b in zip(net.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize("growth", [0.5, 1.0, 2.0, math.sqrt(2) ** (BLOCKS - 1)])
+def test_branches_no_larger_than_the_stream_get_the_usual_factor(growth):
+    assert factor_for(growth, BLOCKS) == pytest.approx(1 / math.sqrt(2 * BLOCKS))
+
+
+def test_branches_thrice_as_large_as_the_stream_get_a_third_of_the_usual_factor():
+    assert factor_for(math.sqrt(10) ** (BLOCKS - 1), BLOCKS) == pytest.approx(1 / (3 * math.sqrt(2 * BLOCKS)))
+
+
 def test_shared_branches_are_refused():
     net = network()
     for block in net[2 : BLOCKS + 1]:
@@ -73,7 +83,8 @@ def test_in_a_script_the_ends_alone_are_scaled_from_the_start():
         train(net, 1)
     (fix,) = [fix for fix in run.fixes if fix.name == NAME]
     assert fix.code == "I006"
-    factor = 1 / math.sqrt(2 * BLOCKS)
+    factor = factor_for(fix.before, BLOCKS)
+    assert factor < 1 / math.sqrt(2 * BLOCKS)
     assert len(fix.snippet.splitlines()) == 2 * BLOCKS
     for (name, now), was in zip(net.named_parameters(), same.parameters(), strict=True):
         expected = was * factor if ".down." in name else was
@@ -89,3 +100,16 @@ def test_the_stream_keeps_its_scale_and_the_fix_is_kept():
     (fix,) = [fix for fix in report.fixes if fix.name == NAME]
     assert fix.kept
     assert (net[: BLOCKS + 1](x).std() / net[:2](x).std()).item() < 3 < grown
+
+
+def test_branches_of_no_unit_scale_leave_a_stream_that_the_rule_has_nothing_against():
+    net = network(branch=4.0)
+    with unstuck.watch(unsafe_fixes=True) as run:
+        train(net, 1)
+    (fix,) = [fix for fix in run.fixes if fix.name == NAME]
+    x, _ = batch()
+    assert fix.before > 1000
+    assert (net[: BLOCKS + 1](x).std() / net[:2](x).std()).item() < 2
+    with unstuck.watch() as again:
+        train(net, 1)
+    assert "I006" not in again.report().codes()
