@@ -65,15 +65,19 @@ class TestLogPrior:
             (torch.arange(64).float() % 2, 1, BINARY),
             (torch.full((64,), 3.0), 1, BINARY),
             (torch.zeros(7), 2, BINARY),
+            (torch.zeros(64, dtype=torch.long), 5, CROSS_ENTROPY),
+            (torch.tensor([0] * 60 + [1] * 4), 3, CROSS_ENTROPY),
+            (torch.zeros(64), 1, BINARY),
+            (torch.ones(64, 2), 2, BINARY),
         ],
-        ids=["even", "few", "soft", "even yes", "no probabilities", "other shape"],
+        ids="even,few,soft,even yes,no probabilities,other shape,one class,class missing,no yes,no no".split(","),
     )
     def test_none_where_labels_say_nothing_beyond_chance(self, target, classes, op):
         assert log_prior(target, classes, op) is None
 
     def test_uneven_classes_give_their_smoothed_frequencies(self):
-        target = torch.tensor([0] * 90 + [1] * 9 + [-100] * 5)
-        expected = torch.tensor([91, 10, 1], dtype=torch.float64) / 102
+        target = torch.tensor([0] * 90 + [1] * 9 + [2] + [-100] * 5)
+        expected = torch.tensor([91, 10, 2], dtype=torch.float64) / 103
         torch.testing.assert_close(log_prior(target, 3, CROSS_ENTROPY).softmax(0), expected)
 
     def test_a_rare_yes_gives_its_log_odds(self):
@@ -81,6 +85,12 @@ class TestLogPrior:
         target[:50, 1] = (torch.arange(50) % 2).float() + 0  # column 1: not even, column 0: rare
         ones = target.sum(0)
         expected = torch.tensor([math.log((n + 1) / (101 - n)) for n in ones.tolist()], dtype=torch.float64)
+        torch.testing.assert_close(log_prior(target, 2, BINARY), expected)
+
+    def test_a_column_without_a_yes_gets_no_prior(self):
+        target = torch.zeros(100, 2)
+        target[:5, 0] = 1.0
+        expected = torch.tensor([math.log(6 / 96), 0.0], dtype=torch.float64)
         torch.testing.assert_close(log_prior(target, 2, BINARY), expected)
 
     def test_the_loss_starts_lower_than_that_of_even_odds(self):

@@ -41,16 +41,17 @@ def shrink(weight: Tensor, biases: Sequence[Tensor], measured_std: float) -> flo
 def log_prior(target: Tensor, classes: int, op: str) -> Tensor | None:
     """Return the logits that say no more than how frequent each class is, shape (classes,), float64.
 
-    Counts are smoothed by +1, so that a class that the batch lacks is not ruled out. `target` holds class indices, for
-    the operation "binary_cross_entropy_with_logits" numbers from 0 to 1 with the classes, if several, in its last
-    dimension. None where they are neither, and where the classes are no less even than chance would have them.
+    Counts are smoothed by +1. `target` holds class indices, for the operation "binary_cross_entropy_with_logits"
+    numbers from 0 to 1 with the classes, if several, in its last dimension. None where they are neither, where a class
+    is missing (of yes and no: of each column, whose logit is 0 then), as in batches of sorted data, and where the
+    classes are no less even than chance would have them.
     """
     if op == "binary_cross_entropy_with_logits":
         columns = target.double().reshape(-1, classes) if target.numel() % classes == 0 else None
         if columns is None or not bool(((columns >= 0) & (columns <= 1)).all()):
             return None
         ones, half = columns.sum(0), len(columns) / 2
-        uneven = (ones - half).abs() > UNEVEN * math.sqrt(half / 2)
+        uneven = ((ones - half).abs() > UNEVEN * math.sqrt(half / 2)) & (ones > 0) & (ones < len(columns))
         return torch.where(uneven, ((ones + 1) / (len(columns) - ones + 1)).log(), 0.0) if uneven.any() else None
     if target.is_floating_point() or classes < 2:
         return None
@@ -58,7 +59,7 @@ def log_prior(target: Tensor, classes: int, op: str) -> Tensor | None:
     counts = torch.bincount(labels, minlength=classes).double()
     expected = max(1, len(labels)) / classes
     chi_square = float((counts - expected).pow(2).sum()) / expected
-    if chi_square <= classes - 1 + UNEVEN * math.sqrt(2.0 * (classes - 1)):
+    if not counts.all() or chi_square <= classes - 1 + UNEVEN * math.sqrt(2.0 * (classes - 1)):
         return None
     logits = ((counts + 1) / (counts + 1).sum()).log()
     return logits - logits.mean()
@@ -70,7 +71,8 @@ class ShrinkOutputLayer(Remedy):
     ## What it does
     In a forward pass on the first batch, scales the output layer's weights so that its logits have a standard deviation
     of 0.1 and zeroes its bias, so that the loss starts at its baseline, -ln(1/C) nat for C classes. Where the labels of
-    the batch are less even than chance, the bias becomes the logarithm of their frequencies (the log-odds of a yes). A
+    the batch are less even than chance and every class is among them, the bias becomes a prior instead: the logarithm
+    of their frequencies (the log-odds of a yes). A batch that lacks a class, as those of sorted data do, gives none. A
     prior from a small batch of even classes is noise: with 27 of them and 8 samples it cost 0.04 nat after 20 steps,
     with uneven ones and 256 samples it gained 0.3. Where only the first steps can tell (a loss that falls because its
     logits shrink), the training goes back to where it began.
