@@ -238,8 +238,9 @@ def watch(
     N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends what can be mended without
     changing what the network computes, `unsafe_fixes` also its initialisation during the first forward pass, its
     learning rate and dead units later; `pretrained` says that it does not start from its initialisation (known without
-    saying when `load_state_dict` is called inside the block), and has unsafe fixes withheld. Raises ConfigError for a setting that cannot be used,
-    UnknownRuleError for a code no rule has, and SessionError when another run is being watched.
+    saying when `load_state_dict` is called inside the block), and has unsafe fixes withheld. Raises ConfigError for a
+    setting that cannot be used, UnknownRuleError for a code no rule has, and SessionError when another run is being
+    watched.
     """
     run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix, unsafe_fixes=unsafe_fixes)
     run.session.trace.facts.weights_loaded = pretrained

@@ -14,6 +14,7 @@ from textwrap import dedent
 import pytest
 
 from conftest import TINY_TRAINING
+from unstuck.cli.run import module_arguments_apart
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "naive_names.py"
 TRACES = """
@@ -380,6 +381,25 @@ class TestRules:
         assert "1 root cause (L001)" in unstuck("--select", "L", "--steps", 15, EXAMPLE).out
         said = unstuck("--ignore", "L001,I002,A001,A002", "--steps", 15, EXAMPLE).out
         assert "no fault found" in said
+
+
+class TestPretrained:
+    """Weights that the script has copied in by hand, which nobody can see."""
+
+    def test_nothing_that_changes_the_training_is_done(self, unstuck):
+        said = unstuck("--pretrained", "--unsafe-fixes", "--steps", 5, EXAMPLE)
+        assert "mended before" not in said.out
+        assert "not mended: rescale-weights at " in said.out
+        assert ": the network has loaded weights\n" in said.out
+
+    def test_the_start_is_not_judged(self, unstuck):
+        report = json.loads(unstuck("--pretrained", "--output-format", "json", "--steps", 5, EXAMPLE).out)
+        assert report["run"]["weights_loaded"]
+        assert {"I002", "L001"} & {cause["root"]["code"] for cause in report["causes"]} == set()
+
+    def test_a_module_keeps_its_arguments_behind_it(self):
+        arguments = ["run", "--pretrained", "-m", "package.train", "--steps", "3"]
+        assert module_arguments_apart(arguments) == [*arguments[:4], "--", *arguments[4:]]
 
 
 class TestTheExample:

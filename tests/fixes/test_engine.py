@@ -141,11 +141,11 @@ class TestSilent:
         assert (result.fixes, result.withheld) == ([], ["mend at fc: no reason"])
         assert bits(net) == before
 
-    def test_loaded_weights_keep_their_initialisation(self, made):
+    def test_loaded_weights_are_mended_only_where_the_function_is_kept(self, made):
         net = Net(("A001", "fc"))
-        result = made(net, mending("mend", take_away, initialises=True), pretrained=True)
+        result = made(net, mending("mend", take_away), pretrained=True)
         assert (result.fixes, result.withheld) == ([], ["mend at fc: the network has loaded weights"])
-        assert made(net, mending("mend", take_away), pretrained=True).fixes[0].kept
+        assert made(net, mending("mend", take_away, applicability=Applicability.SAFE), pretrained=True).fixes[0].kept
 
 
 class TestKept:

@@ -93,6 +93,16 @@ class TestLeavesAlone:
         assert run.fixes == ()
         assert run.report().withheld == ()
 
+    def test_loaded_weights(self):
+        net = network()
+        with unstuck.watch(unsafe_fixes=True, every=1, select=["U"], pretrained=True) as run:
+            train(net, hot(net), 80)
+        assert run.fixes == ()
+        withheld = run.report().withheld
+        assert withheld
+        assert len(set(withheld)) == len(withheld)
+        assert all(NAME in text and text.endswith(": the network has loaded weights") for text in withheld)
+
     def test_a_warm_up(self):
         net = network()
         optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)

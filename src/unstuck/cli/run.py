@@ -28,6 +28,8 @@ from unstuck.trace.recording import Recording
 from unstuck.trace.store import StoreError
 
 FAILED = 1  # exit code
+SWITCHES = frozenset(("--fix", "--unsafe-fixes", "--pretrained", "--record", "--help", "--verbose", "-v"))
+"""Options without a value."""
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 
@@ -115,6 +117,10 @@ TextOfOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", hidden=True, help="Seed the random numbers of a script that does not seed them.")
 ]
+PretrainedOption = Annotated[
+    bool,
+    typer.Option("--pretrained", help="The weights were trained before (load_state_dict is noticed without saying)."),
+]
 VerboseOption = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Tell every finding and fix, and what each rule lacked that could not judge."),
@@ -138,6 +144,7 @@ def run(
     extend_select: ExtendSelectOption = None,
     fail_on: FailOnOption = None,
     verbose: VerboseOption = False,
+    pretrained: PretrainedOption = False,
     text_of: TextOfOption = None,
     seed: SeedOption = None,
 ) -> None:
@@ -164,6 +171,7 @@ def run(
         watched = Run(
             config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title, recording=recording
         )
+        watched.session.trace.facts.weights_loaded = pretrained
     except (ConfigError, UnknownRuleError, ScriptError) as error:
         fail(error)
     for note in program.notes:
@@ -217,9 +225,7 @@ def module_arguments_apart(arguments: list[str]) -> list[str]:
         option = arguments[position]
         if option == "-m":
             return [*arguments[: position + 2], "--", *arguments[position + 2 :]]
-        position += (
-            1 if option in ("--fix", "--unsafe-fixes", "--record", "--help", "--verbose", "-v") or "=" in option else 2
-        )
+        position += 1 if option in SWITCHES or "=" in option else 2
     return arguments
 
 

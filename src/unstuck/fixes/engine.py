@@ -16,7 +16,7 @@ from unstuck.findings import Finding
 from unstuck.fixes.catalogue import all_remedies
 from unstuck.fixes.fix import Applicability, Fix, Proof
 from unstuck.fixes.forward import ForwardRepairer
-from unstuck.fixes.remedy import Patient, Remedy, Withheld
+from unstuck.fixes.remedy import LOADED, Patient, Remedy, Withheld
 from unstuck.fixes.targets import Target
 from unstuck.fixes.task import Task, Training
 from unstuck.rules.causes import group
@@ -90,8 +90,8 @@ def _candidates(
             if remedy.applicability is Applicability.UNSAFE and not unsafe:
                 if name not in result.available:
                     result.available.append(name)
-            elif remedy.initialises and task.pretrained:
-                text = f"{name} at {finding.site}: the network has loaded weights"
+            elif remedy.applicability is Applicability.UNSAFE and task.pretrained:
+                text = f"{name} at {finding.location or finding.site}: {LOADED}"
             else:
                 yield finding, remedy
             if text is not None and text not in result.withheld:

@@ -15,7 +15,7 @@ from torch import Tensor
 from unstuck.capture.functions import Activation
 from unstuck.capture.intervention import Handover, LayerOutput
 from unstuck.fixes.fix import Applicability, Fix
-from unstuck.fixes.remedy import LiveNetwork
+from unstuck.fixes.remedy import LOADED, LiveNetwork
 from unstuck.fixes.shrink_output_layer import log_prior, shrink
 from unstuck.fixes.targets import TARGET_STD, Target, rescale
 from unstuck.rules.activation.saturated import MAX_SATURATED
@@ -150,7 +150,7 @@ class ForwardRepairer:
             self.available.append(f"{name} at {handover.layer.location or handover.layer.label}")
             return True
         if trace.facts.weights_loaded:
-            reason = "the network has loaded weights"
+            reason = LOADED
         elif not handover.weight.requires_grad:
             reason = "its weights are frozen"
         elif not handover.sole_use:

@@ -17,7 +17,7 @@ from unstuck.fixes.catalogue import all_remedies
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.fold_bias import fold_redundant
 from unstuck.fixes.forward import ForwardRepairer
-from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
+from unstuck.fixes.remedy import LOADED, LiveNetwork, Patient, Remedy, Withheld
 from unstuck.fixes.state import Snapshot
 from unstuck.fixes.targets import Target
 from unstuck.rules.causes import group
@@ -102,7 +102,8 @@ class InflightRepairer(ForwardRepairer):
             try:
                 self._apply(remedy, network, step, finding)
             except Withheld as reason:
-                self.withheld.append(f"{name} at {finding.location or finding.site}: {reason}")
+                text = f"{name} at {finding.location or finding.site}: {reason}"
+                self.withheld.extend([text] if text not in self.withheld else [])
             else:
                 return name in self.names
         return False
@@ -112,8 +113,8 @@ class InflightRepairer(ForwardRepairer):
             text = f"{remedy.name} at {finding.location or finding.site}"
             self.available.extend([text] if text not in self.available else [])
             return
-        if remedy.initialises and network.trace.facts.weights_loaded:
-            raise Withheld("the network has loaded weights")
+        if remedy.applicability is Applicability.UNSAFE and network.trace.facts.weights_loaded:
+            raise Withheld(LOADED)
         optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
         rewind = self._rewinding(network, step)
 

@@ -17,6 +17,8 @@ from unstuck.fixes.fix import Applicability, Fix
 from unstuck.trace import Site, Trace
 
 HEADINGS = ("What it does", "When it must not be used", "References")
+LOADED = "the network has loaded weights"
+"""Why a remedy that changes the training is withheld from a network that was trained before."""
 
 
 class Withheld(Exception):  # noqa: N818  (an answer, not an error)
@@ -197,7 +199,7 @@ class Remedy(ABC):
     in_flight: ClassVar[bool] = False
     rewinds: ClassVar[bool] = False
     repeats: ClassVar[bool] = False
-    initialises: ClassVar[bool] = False  # whether it changes how the network starts: never where weights were loaded
+    initialises: ClassVar[bool] = False  # whether it changes how the network starts
 
     @abstractmethod
     def apply(self, patient: Patient, finding: Finding) -> list[Fix]:
