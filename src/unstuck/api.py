@@ -236,11 +236,11 @@ def watch(
 
     `overhead` is the share of the training time that watching may add (0.01 or "1%", the default); `every` samples each
     N-th step instead. `select` and `ignore` choose rules by code or prefix; `fix` mends what can be mended without
-    changing what the network computes, `unsafe_fixes` also its initialisation during the first forward pass, its
-    learning rate and dead units later; `pretrained` says that it does not start from its initialisation (known without
-    saying when `load_state_dict` is called inside the block), and has unsafe fixes withheld. Raises ConfigError for a
-    setting that cannot be used, UnknownRuleError for a code no rule has, and SessionError when another run is being
-    watched.
+    changing the training (outputs in training mode stay equal), `unsafe_fixes` also its initialisation during the first
+    forward pass, its learning rate and dead units later; `pretrained` says that it does not start from its
+    initialisation (known without saying when `load_state_dict` is called inside the block), and has unsafe fixes
+    withheld. Raises ConfigError for a setting that cannot be used, UnknownRuleError for a code no rule has, and
+    SessionError when another run is being watched.
     """
     run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix, unsafe_fixes=unsafe_fixes)
     run.session.trace.facts.weights_loaded = pretrained
@@ -289,8 +289,8 @@ def fix(
     batches and random numbers, its finding is gone and the loss is no worse; else everything is put back bit for bit.
     `batch` is (inputs, targets), or an iterable of such pairs, of which up to `steps` are taken; `optimizer` is the one
     that will train the model (default for the trials: Adam with torch's defaults), and is mended too. Safe remedies
-    keep the function the network computes; with `unsafe` the others are tried as well, never with `pretrained`. The
-    report's `fixes` tell of all that was tried, with the numbers before and after.
+    leave the training as it is (outputs in training mode stay equal); with `unsafe` the others are tried as well, never
+    with `pretrained`. The report's `fixes` tell of all that was tried, with the numbers before and after.
     Raises ValueError for batches that are not pairs, and when `steps` is less than 1.
     """
     if steps < 1:

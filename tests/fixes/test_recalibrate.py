@@ -40,6 +40,15 @@ class Net(nn.Module):
         return self.drop(self.norm2(input=self.fc(h) + shift))
 
 
+def test_a_bare_tensor_is_refused_and_nothing_is_changed():
+    net = Net()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=r"^batches must be an iterable of batches, got a tensor of shape \(8, 2, 6\)"):
+        recalibrate(net, torch.randn(8, 2, 6))
+    assert net.calls == 0
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 @pytest.fixture
 def batches() -> list[Tensor]:
     """Batches of different sizes and means."""

@@ -31,7 +31,7 @@ TargetArgument = Annotated[
     ),
 ]
 FixOption = Annotated[
-    bool, typer.Option("--fix", help="Mend what can be mended without changing the function; say what.")
+    bool, typer.Option("--fix", help="Mend what can be mended without changing the training; say what.")
 ]
 UnsafeFixesOption = Annotated[bool, typer.Option("--unsafe-fixes", help="Also try what changes the training.")]
 StepsOption = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Steps of each trial of a fix.")]

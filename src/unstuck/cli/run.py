@@ -68,7 +68,7 @@ StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, metavar="N", help="End the training after N updates and report.")
 ]
 FixOption = Annotated[
-    bool, typer.Option("--fix", help="Mend what can be mended without changing what the network computes; say what.")
+    bool, typer.Option("--fix", help="Mend what can be mended without changing the training; say what.")
 ]
 UnsafeFixesOption = Annotated[
     bool,

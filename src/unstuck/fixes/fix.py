@@ -11,8 +11,9 @@ from unstuck.trace.sites import Location
 class Applicability(Enum):
     """How far a remedy may be applied without asking.
 
-    SAFE keeps the function: outputs on a fixed batch stay equal, within rounding, in training and evaluation mode.
-    UNSAFE changes the training. DISPLAY needs a person.
+    SAFE leaves the training as it is: outputs on a fixed batch in training mode stay equal, within rounding. In
+    evaluation mode they do too, except that recalibration gives evaluation the statistics of the data. UNSAFE changes
+    the training. DISPLAY needs a person.
     """
 
     SAFE = "safe"

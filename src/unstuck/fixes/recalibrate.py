@@ -67,8 +67,14 @@ def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any
     `batches` are the model's inputs (tuples and dicts are spread over its arguments, unless `forward` makes the call).
     One pass: norms by the statistics of each batch, as in training, everything else (dropout) as in evaluation; the
     moments of the batches are pooled in float64. Modes and random number generators are left as they were, and so is
-    all else, also when the model raises. Returns the number of norms. Raises ValueError when `batches` is empty.
+    all else, also when the model raises. Returns the number of norms. Raises ValueError when `batches` is empty, and
+    when it is a tensor, whose rows would each be taken for a batch.
     """
+    if isinstance(batches, Tensor):
+        shape = tuple(batches.shape)
+        raise ValueError(
+            f"batches must be an iterable of batches, got a tensor of shape {shape}; one batch is [inputs]"
+        )
     norms = norms_of(model)
     call = forward or (lambda inputs: _call(model, inputs))
     measured = [_Moments(norm) for norm in norms]
