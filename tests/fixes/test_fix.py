@@ -45,6 +45,7 @@ def test_where_only_the_absence_of_the_finding_was_seen():
 
 def test_unless_said_otherwise_it_was_kept_before_the_first_step_and_is_not_proven():
     assert (MADE.step, MADE.proof, MADE.kept, MADE.why, MADE.snippet) == (0, None, True, "", "")
+    assert not MADE.restarted
 
 
 @pytest.mark.parametrize(("gone", "said"), [(True, "the finding is gone"), (False, "the finding is still made")])

@@ -197,6 +197,7 @@ class TestOversized:
                 optimizer.step()
         lowered, raised = run.fixes
         assert (lowered.code, raised.code) == ("U001", "U002")
+        assert (lowered.restarted, raised.restarted) == (True, False)
         assert lowered.after < lowered.before
         assert raised.before == pytest.approx(lowered.after)
         assert raised.after > 1e3 * raised.before
@@ -211,6 +212,8 @@ class TestOversized:
 
         _, run = mended(net, hot(net), each=distance)
         step = run.fixes[0].step
+        assert run.fixes[0].restarted
+        assert f"after step {step}, training began again" in " ".join(str(run.report()).split())
         assert seen[step - 2] > 1.0
         assert seen[step] < 0.02
 

@@ -157,6 +157,7 @@ def test_fixes_withheld_and_not_checked():
             "after": 1.0,
             "snippet": "W1.data *= 0.184\nb1.data *= 0.184",
             "step": 0,
+            "restarted": False,
             "kept": True,
             "why": "",
             "proof": None,

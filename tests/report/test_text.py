@@ -123,7 +123,7 @@ class TestFixes:
     def test_what_was_mended_with_numbers_and_snippet(self, source):
         made = report(fixes=(fix(location=source), fix(location=None, unit="nat", before=27.88164, after=3.3)))
         at = lines(made).index("mended before the first step:")
-        assert lines(made)[at - 1 : at + 8] == [
+        assert lines(made)[at - 1 : at + 9] == [
             "",
             "mended before the first step:",
             "  I002 rescale-weights: W1, b1 (train.py:2): pre-activation std 5.432 → 1",
@@ -132,17 +132,33 @@ class TestFixes:
             "  I002 rescale-weights: W1, b1: pre-activation std 27.88 → 3.3 nat",
             "      W1.data *= 0.184",
             "      b1.data *= 0.184",
+            "  not proven on trial: compare the loss with a run without",
             "",
         ]
 
     def test_while_it_trained_the_step_and_no_number_where_none_was_measured(self):
         made = lines(report(fixes=(fix(location=None, step=7, after=None, snippet=""),)))
         at = made.index("mended while it trained:")
-        assert made[at + 1 : at + 3] == [
+        assert made[at + 1 : at + 4] == [
             "  I002 rescale-weights: W1, b1 after step 7: pre-activation std 5.432 → none",
+            "  not proven on trial: compare the loss with a run without",
             "",
         ]
         assert "mended before the first step:" not in made
+
+    def test_that_training_began_again_and_what_was_not_judged_since(self):
+        missing = (NotChecked("I002", "unscaled-weights", "the start"), NotChecked("A001", "saturated", "a step"))
+        made = report(fixes=(fix(location=None, step=41, restarted=True),), not_checked=missing).render(width=120)
+        assert "  I002 rescale-weights: W1, b1 after step 41, training began again: pre-activation std" in made
+        assert " ".join(made.split()).count(
+            "not proven on trial: compare the loss with a run without; training began again: parameters put back to "
+            "the start, optimizer state cleared; not checked since: I002 unscaled-weights"
+        ) == 1  # fmt: skip
+
+    def test_nothing_of_that_is_said_of_a_fix_with_a_proof(self):
+        made = report(fixes=(fix(proof=Proof(9, 2.0, 1.0, gone=True)),)).render()
+        assert "not proven" not in made
+        assert "began again" not in made
 
     @pytest.mark.parametrize(("gone", "said"), [(True, "the finding is gone"), (False, "the finding is still made")])
     def test_what_was_tried_and_put_back_gives_its_reason_instead_of_a_snippet(self, gone, said):

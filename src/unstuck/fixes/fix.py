@@ -45,8 +45,9 @@ class Fix:
     """A remedy that was applied: what, where, and the measured statistic before and after, in `unit`.
 
     `after` is None where only the finding's absence was seen. `snippet` does the same in the user's own code. `step` is
-    the update after which it was applied (0: before the first one). A fix that was not `kept` has been put back, and
-    `why` says for what reason.
+    the update after which it was applied (0: before the first one); with `restarted` training began again there: the
+    parameters and buffers were put back to the start, and the optimizers' states cleared. A fix that was not `kept` has
+    been put back, and `why` says for what reason.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Fix:
     proof: Proof | None = None
     kept: bool = True
     why: str = ""
+    restarted: bool = False
 
     def __str__(self) -> str:
         place = f" at {self.location}" if self.location else ""

@@ -71,7 +71,7 @@ class InflightRepairer(ForwardRepairer):
             return
         self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
         findings = self._judge(self.mended(network.trace))
-        self._rewound, mended = False, False
+        self._rewound, mended, earlier = False, False, len(self.applied)
         for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
             done = [self._treat(network, step, finding, at_start=mended) for finding in (cause.root, *cause.also)]
             mended = mended or any(done)
@@ -80,6 +80,7 @@ class InflightRepairer(ForwardRepairer):
         if mended:
             self.judged_from, self.restarted = step + 1, self._rewound
         if self._rewound:
+            self.applied[earlier:] = [replace(fix, restarted=True) for fix in self.applied[earlier:]]
             self._start = Snapshot(network.models, tensors=network.parameters)
 
     def mended(self, trace: Trace) -> Trace:
@@ -132,7 +133,7 @@ class InflightRepairer(ForwardRepairer):
         """The start that a later remedy may go back to has the layer as it was rescaled."""
         if fix is None:
             return
-        self.applied.append(replace(fix, step=output.step))
+        self.applied.append(replace(fix, step=output.step, restarted=self._rewound))
         self._rescaled_since = True
         if self._start is not None:
             self._start.renew((output.weight, *output.biases))

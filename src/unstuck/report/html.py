@@ -297,6 +297,7 @@ def _fixes(report: Report) -> Iterator[str]:
 
 def _fix(fix: AppliedFix) -> str:
     when = f"after step {fix.step:,}" if fix.step else "before the first step"
+    when += ", training began again" if fix.restarted else ""
     outcome = f"kept, {when}" if fix.kept else f"put back: {user(fix.why)}"
     proof = f"<br>{plain(str(fix.proof))}" if fix.proof is not None else ""
     code = "".join(f'<span class="row">{plain(line, 400)}</span>' for line in fix.snippet.splitlines())

@@ -128,6 +128,7 @@ def _fix(fix: AppliedFix) -> dict[str, Any]:
         "after": fix.after,
         "snippet": fix.snippet,
         "step": fix.step,
+        "restarted": fix.restarted,
         "kept": fix.kept,
         "why": fix.why,
         "proof": None if fix.proof is None else _proof(fix.proof),

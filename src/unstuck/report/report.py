@@ -58,6 +58,8 @@ class AppliedFix(Protocol):
     def kept(self) -> bool: ...  # noqa: D102
     @property
     def why(self) -> str: ...  # noqa: D102
+    @property
+    def restarted(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

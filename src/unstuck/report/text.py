@@ -225,11 +225,27 @@ def _print_fixes(console: Console, report: Report, detail: Detail) -> None:
             for fix in shown:
                 _print_fix(console, fix, with_lines=detail.fixes != 0)
             _print_more(console, same[len(shown) :])
+        if fixes and fixes[0].kept:
+            _print_unproven(console, report, [fix for fix in fixes if fix.proof is None])
     for text in report.withheld[: detail.withheld]:
         console.print(Text(f"\nnot mended: {_clipped(text, detail.message)}", "yellow"), soft_wrap=True)
     more = len(report.withheld) - len(report.withheld[: detail.withheld])
     if more:
         console.print(Text(f"not mended: {more} {'more' if detail.withheld else 'repairs'} (-v says why)", "yellow"))
+
+
+def _print_unproven(console: Console, report: Report, fixes: list[AppliedFix]) -> None:
+    """Say what is not known of fixes that no trial was made of, and what a new beginning of training means."""
+    if not fixes:
+        return
+    notes = ["not proven on trial: compare the loss with a run without"]
+    if any(fix.restarted for fix in fixes):
+        notes.append("training began again: parameters put back to the start, optimizer state cleared")
+    missing = {rule.code: rule.name for rule in report.not_checked}
+    codes = [code for code in dict.fromkeys(fix.code for fix in fixes) if code in missing]
+    if codes:
+        notes.append(f"not checked since: {', '.join(f'{code} {missing[code]}' for code in codes)}")
+    _indented(console, Text("; ".join(notes), "yellow"))
 
 
 def _by_kind(fixes: Iterable[AppliedFix]) -> Iterable[list[AppliedFix]]:
@@ -261,6 +277,7 @@ def fix_line(fix: AppliedFix) -> str:
     unit = "" if fix.unit == "1" else f" {fix.unit}"
     where = f" ({place(fix.location)})" if fix.location else ""
     when = f" after step {fix.step}" if fix.step else ""
+    when += ", training began again" if fix.restarted else ""
     after = "none" if fix.after is None else f"{fix.after:.4g}{unit}"
     return f"{fix.name}: {fix.site}{where}{when}: {fix.statistic} {fix.before:.4g} → {after}"
 
