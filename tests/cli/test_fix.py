@@ -8,13 +8,19 @@ import stat
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
 from unstuck.cli import fix as command
+from unstuck.cli.fix import render
 from unstuck.fixes import scripts
+from unstuck.fixes.files import SourceFile
+from unstuck.fixes.fix import Proof
+from unstuck.fixes.patches.patch import Patch
+from unstuck.fixes.scripts import Repaired, ScriptRun, Tried
 
 pytestmark = pytest.mark.usefixtures("run_here")
 
@@ -189,13 +195,35 @@ class TestShown:
         said = unstuck("--steps", 60, script(text))
         assert said.out.startswith("no patch for L004 at train.py:11: ")
 
+    @pytest.mark.parametrize(
+        ("code", "after", "said"),
+        [
+            ("L004", 2.0, "; the loss is another one, so the two numbers do not compare"),
+            ("T001", 2.0, "; the updates are of another size, so the two numbers do not compare"),
+            ("T002", 2.0, ""),
+            ("L004", 0.5, ""),
+        ],
+    )
+    def test_a_patch_that_is_kept_with_a_larger_number_says_why(self, code, after, said):
+        file = SourceFile(Path("train.py"), "a\nb\nc\n", "utf-8")
+        run = ScriptRun((), 1.0, 60, 0)
+        patch = Patch("first", code, file.path, 3, "a\nnew\nb\nc\n", "a\nnew\nC\n", "do it")
+        proof = Proof(60, 1.0, after, True)
+        result = Repaired(file, [], run, patch.after, run, [Tried(patch, proof, True)])
+        assert render(result).splitlines()[:2] == [
+            f"kept: first for {code} at train.py:2: do it",
+            f"    loss after 60 steps 1 → {after:g}, the finding is gone{said}",
+        ]
+
     def test_a_patch_that_was_not_proven(self, unstuck, script, monkeypatch):
         monkeypatch.setattr(scripts, "_objection", lambda *_, **__: "it did harm")
         path = script(SOFTMAX)
         before = path.read_bytes()
         said = unstuck("--steps", 60, "--write", path)
         assert said.out.startswith("not kept: drop-softmax for L004 at train.py:11: ")
-        assert said.out.endswith(", the finding is gone; it did harm\n")
+        _, proof, *shown = said.out.splitlines(keepends=True)
+        assert proof.endswith(", the finding is gone; it did harm\n")
+        assert "\n" + textwrap.dedent("".join(shown)) == DIFF
         assert (path.read_bytes(), os.listdir(path.parent)) == (before, ["train.py"])
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from unstuck.findings import Finding, Place, Severity
 from unstuck.fixes import scripts
-from unstuck.fixes.files import read_source
+from unstuck.fixes.files import SourceFile, read_source
 from unstuck.fixes.patches.patch import NoPatch, Patch, unified_diff
-from unstuck.fixes.scripts import ScriptFailedError, ScriptRun, finding_from, repair_script, run_script
+from unstuck.fixes.scripts import Repaired, ScriptFailedError, ScriptRun, finding_from, repair_script, run_script
 from unstuck.trace import Location
 
 SOFTMAX = """
@@ -229,6 +229,24 @@ class TestRepair:
         assert Path(found.location.file).name == "net_of_the_script.py"
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a\nb\nc\n", [1, 2, 3]),
+        ("a\nnew\nb\nc\n", [1, 2, 2, 3]),  # a line more
+        ("a\nc\n", [1, 3]),
+        ("a\nB\nC\n", [1, 2, 3]),
+        ("a\nx\ny\nz\nc\n", [1, 2, 2, 2, 3]),  # three for one
+        ("a\nb\nc\nnew\n", [1, 2, 3, 3]),
+    ],
+)
+def test_lines_of_the_patched_text_are_told_as_those_of_the_script(text, lines):
+    file = SourceFile(Path("train.py"), "a\nb\nc\n", "utf-8")
+    run = ScriptRun((), 1.0, 60, 0)
+    result = Repaired(file, [], run, text, run)
+    assert [result.line_in_script(text, line + 1) for line in range(len(lines))] == lines
+
+
 class TestWhatIsNotKept:
     """By what the run of the patched text shows."""
 
@@ -281,6 +299,12 @@ class TestWhatIsNotKept:
         assert self.repaired(script, monkeypatch, ScriptRun((), 0.9, 60, 1, "KeyError"), before).kept
         tried = self.repaired(script, monkeypatch, ScriptRun((), 0.9, 59, 1, "KeyError: 3"), before)
         assert (tried.kept, tried.why) == (False, "the patched script fails: KeyError: 3")
+
+    def test_updates_of_another_size_may_have_learned_less_but_not_break(self, script, monkeypatch):
+        monkeypatch.setattr(scripts.all_patchers()["L004"], "changes_step_size", True)
+        assert self.repaired(script, monkeypatch, ScriptRun((), 9.0, 60, 0)).kept
+        tried = self.repaired(script, monkeypatch, ScriptRun((), math.inf, 60, 0))
+        assert (tried.kept, tried.why) == (False, "the patched training breaks")
 
     def test_a_loss_of_another_kind_may_be_larger(self, script, monkeypatch):
         assert self.repaired(script, monkeypatch, ScriptRun((), 9.0, 60, 0), other_objective=True).kept

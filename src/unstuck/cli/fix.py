@@ -9,6 +9,7 @@ import shlex
 import shutil
 import stat
 import tempfile
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from unstuck.cli.errors import fail
 from unstuck.findings import Finding, Severity
 from unstuck.fixes.patches.catalogue import all_patchers
 from unstuck.fixes.patches.patch import unified_diff
-from unstuck.fixes.scripts import Repaired, ScriptFailedError, repair_script
+from unstuck.fixes.scripts import Repaired, ScriptFailedError, Tried, repair_script
 from unstuck.report.text import place
 
 STEPS = 200  # of each run, unless said otherwise
@@ -67,21 +68,35 @@ def fix(
 
 
 def render(result: Repaired) -> str:
-    """Return what was found, tried and proven, what has no patch and why, and the diff of what was kept."""
+    """Return what was found, tried and proven, what has no patch and why, and the diff of what was kept.
+
+    All lines are those of the script as it was.
+    """
     name, first = result.file.path.name, result.first
     lines = [f"{name} itself fails after {first.steps} steps: {first.error}"] if first.exit_code else []
+    for tried in result.tried:
+        lines += _told(result, tried)
     lines += [
-        f"{'kept' if tried.kept else 'not kept'}: {tried.patch.name} for {tried.patch.code} at "
-        f"{name}:{tried.patch.line}: {tried.patch.summary}\n"
-        f"    {tried.proof}{f'; {tried.why}' if tried.why else ''}"
-        for tried in result.tried
+        f"no patch for {r.code} at {name}:{result.line_in_script(result.after, r.line)}: {r.reason}"
+        for r in result.refused
     ]
-    lines += [f"no patch for {r.code} at {name}:{r.line}: {r.reason}" for r in result.refused]
     lines += _left(result)
     if not any(finding.severity > Severity.INFO for finding in first.findings) and not result.tried:
         more = "; a larger --steps looks at more, such as an evaluation" if first.stopped else ""
         lines.append(f"no fault found in {first.steps} steps{more}")
     return "\n".join([*lines, *(["", diff(result)] if result.kept else [""])])
+
+
+def _told(result: Repaired, tried: Tried) -> Iterable[str]:
+    """Say what a patch does and what came of it; show one that was not kept, for the user may know better."""
+    patch, name = tried.patch, result.file.path.name
+    line = result.line_in_script(patch.before, patch.line)
+    rose = tried.proof.loss_after > tried.proof.loss_before
+    why = tried.why or (all_patchers()[patch.code].incomparable() if rose else "")
+    yield f"{'kept' if tried.kept else 'not kept'}: {patch.name} for {patch.code} at {name}:{line}: {patch.summary}"
+    yield f"    {tried.proof}{f'; {why}' if why else ''}"
+    if not tried.kept:
+        yield textwrap.indent(patch.diff().rstrip("\n"), "    ", lambda _: True)
 
 
 def _left(result: Repaired) -> Iterable[str]:

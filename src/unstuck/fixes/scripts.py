@@ -7,6 +7,7 @@ finding go and do no harm are kept. Nothing is written here.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -78,6 +79,17 @@ class Repaired:
         """The patches that were proven."""
         return [tried for tried in self.tried if tried.kept]
 
+    def line_in_script(self, text: str, line: int) -> int:
+        """Return the line of the script as it was that became a line of `text`, its text after some patches.
+
+        Of a line that a patch has made: where it was put.
+        """
+        before, after = self.file.text.split("\n"), text.split("\n")
+        for _, start, end, first, last in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+            if first < line <= last:
+                return min(start + line - first, max(start + 1, end), len(self.file.text.splitlines()))
+        return line
+
 
 def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequence[str] = ()) -> ScriptRun:
     """Run a script under watch for at most `steps` updates, from the beginning of its input if that is a file.
@@ -146,7 +158,8 @@ def repair_script(
         if patch is None:
             break
         seen.add(patch.after)
-        said(f"trying {patch.name} for {patch.code} at line {patch.line}: {steps} steps")
+        line = result.line_in_script(patch.before, patch.line)
+        said(f"trying {patch.name} for {patch.code} at line {line}: {steps} steps")
         tried, run = _prove(result, patch, arguments, steps)
         result.tried.append(tried)
         if tried.kept:
@@ -192,8 +205,8 @@ def _objection(before: ScriptRun, after: ScriptRun, patch: Patch, *, gone: bool)
     known = {finding.code for finding in before.findings}
     if worse := [f.code for f in after.findings if f.severity is Severity.ERROR and f.code not in known]:
         return f"the patched script shows {', '.join(dict.fromkeys(worse))}"
-    same_objective = not all_patchers()[patch.code].changes_objective
-    if same_objective and math.isfinite(before.loss) and after.loss - before.loss > WORSE * abs(before.loss):
+    comparable = not all_patchers()[patch.code].incomparable()
+    if comparable and math.isfinite(before.loss) and after.loss - before.loss > WORSE * abs(before.loss):
         return "the loss became worse"
     return ""
 

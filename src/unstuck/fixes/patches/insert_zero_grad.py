@@ -37,6 +37,9 @@ class InsertZeroGrad(Patcher):
     name = "insert-zero-grad"
     code = "T001"
     summary = "clear the gradients once for each update"
+    # Sums of all gradients so far make updates that grow: with the patch they are many times smaller at the same
+    # learning rate, and over the first steps the faulty script may well be ahead. The right rate is the user's to find.
+    changes_step_size = True
 
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
         """Return the module with the gradients cleared."""

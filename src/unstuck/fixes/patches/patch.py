@@ -62,6 +62,14 @@ class Patcher(ABC):
     code: ClassVar[str]
     summary: ClassVar[str]
     changes_objective: ClassVar[bool] = False  # whether losses with the patch and without it are of two kinds
+    changes_step_size: ClassVar[bool] = False  # whether updates grow or shrink, so that early losses say little
+
+    @classmethod
+    def incomparable(cls) -> str:
+        """Say why the losses with the patch and without it do not compare; "" where they do."""
+        if cls.changes_objective:
+            return "the loss is another one, so the two numbers do not compare"
+        return "the updates are of another size, so the two numbers do not compare" if cls.changes_step_size else ""
 
     @abstractmethod
     def rewrite(self, source: Source, finding: Finding) -> cst.Module:
