@@ -80,7 +80,10 @@ def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotC
 class Run:
     """A stretch of training under watch; made by `watch`, used as a context manager.
 
-    `report()` may be asked during the run and after it. Everything is undone when the block ends, however it ends.
+    `report()` may be asked during the run and after it. The watching is undone when the block ends, however it ends;
+    what was mended stays, for it is part of the training: parameters as they were changed, layers that were put in, and
+    on the optimizers the factors of their learning rates (`param_groups` show the program's own) and the bounds of
+    their gradients.
     """
 
     def __init__(

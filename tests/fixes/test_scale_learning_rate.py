@@ -226,6 +226,21 @@ class TestOversized:
         factor = fix.after / fix.before
         assert rounded(factor) == pytest.approx(factor)
         assert fix.snippet.startswith(f'optimizer.param_groups[0]["lr"] *= {factor:g}  #')
+        lasting = f"# the optimizer's steps are multiplied by {factor:g} from here on; param_groups show your own rate"
+        assert fix.snippet.splitlines()[1:] == [lasting]
+        assert lasting in run.report().render(width=200)
+
+    def test_the_factor_stays_when_the_watching_has_ended(self):
+        net = network()
+        optimizer = hot(net)
+        mended(net, optimizer, steps=80)
+        before = net[2].weight.detach().clone()
+        x, y = batch(torch.Generator().manual_seed(2))
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+        assert optimizer.param_groups[0]["lr"] == HOT
+        assert 0 < float((net[2].weight.detach() - before).abs().max()) < 0.02
 
     def test_groups_within_the_limits_keep_their_rate_and_biases_follow(self):
         net = network()
@@ -292,12 +307,15 @@ class TestBeforeTraining:
         assert {fix.name for fix in kept} == {NAME}
         assert optimizer.param_groups[0]["lr"] == pytest.approx(kept[-1].after)
         assert all(fix.proof is not None and fix.proof.loss_after < fix.proof.loss_before for fix in kept)
+        assert not any("from here on" in fix.snippet for fix in kept)
 
     def test_under_a_scheduler_the_steps_are_scaled(self):
         net = network()
         optimizer = hot(net)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-        unstuck.fix(net, self.batches(), F.cross_entropy, optimizer, unsafe=True, steps=60)
+        report = unstuck.fix(net, self.batches(), F.cross_entropy, optimizer, unsafe=True, steps=60)
+        kept = [fix for fix in report.fixes if fix.kept]
+        assert f"multiplied by {kept[-1].after / HOT:g} from here on; param_groups show your" in kept[-1].snippet
         schedule.step()
         assert optimizer.param_groups[0]["lr"] == HOT
         before = net[2].weight.detach().clone()

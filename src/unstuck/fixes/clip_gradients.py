@@ -26,10 +26,11 @@ class ClipGradients(Remedy):
     ## What it does
     Takes the global norm of each optimizer's gradients at the sampled steps whose loss was not far above the first, and
     from then on scales the gradients before each step so that it is at most their median (rounded to 1, 2 or 5 times a
-    power of ten). The factor of a `GradScaler` is left out of the norm. After a loss that is NaN or infinite the
-    parameters go back to where they began, if that is still kept. On a recurrent network whose gradients explode now
-    and then (adding problem, 400 steps, four seeds), bounds of 0.5 to 1.5 times the median ended at a loss of 0.05 to
-    0.12, 2.3 to 3.4 times at 0.10 to 0.16, 4.6 to 7.6 times at 0.06 to 0.19, none at 0.14 to 0.18.
+    power of ten). The factor of a `GradScaler` is left out of the norm. The bound stays on the optimizer for as long as
+    that lives, also when the watching has ended. After a loss that is NaN or infinite the parameters go back to where
+    they began, if that is still kept. On a recurrent network whose gradients explode now and then (adding problem, 400
+    steps, four seeds), bounds of 0.5 to 1.5 times the median ended at a loss of 0.05 to 0.12, 2.3 to 3.4 times at 0.10
+    to 0.16, 4.6 to 7.6 times at 0.06 to 0.19, none at 0.14 to 0.18.
 
     ## When it must not be used
     Where the loss itself is wrong: outliers in the data keep their loss, they only do less harm. Where nearly every

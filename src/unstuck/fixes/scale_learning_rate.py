@@ -69,9 +69,10 @@ class ScaleLearningRate(Remedy):
     training begins again, it is measured against the weights at the start: the median update of optimizers that do not
     depend on the gradient's size; of others, whose gradients are spoilt by then, the first update of the first 20.
     Groups within the limits keep their rate; groups without weight matrices (biases, norms) follow the others. In a
-    script that runs, the rate is multiplied during each step alone and put back after it, so that every scheduler goes
-    on as before; when the updates were too large, the parameters go back to where they began, if that is still kept. It
-    may act again at a later check.
+    script that runs, and under a scheduler, the rate is multiplied during each step alone and put back after it, so
+    that every scheduler goes on as before: `param_groups` show the program's own rate. The factor stays on the
+    optimizer for as long as that lives, also when the watching has ended. When the updates were too large, the
+    parameters go back to where they began, if that is still kept. It may act again at a later check.
 
     ## When it must not be used
     Where the gradient has the wrong size for another reason: a loss that is divided twice, an outlier in the data.
@@ -110,8 +111,13 @@ class ScaleLearningRate(Remedy):
         optimizer, number = measured.optimizer, measured.number
         group = optimizer.param_groups[number]
         own, earlier = float(group["lr"]), factor_of(optimizer, number)
+        lasting = ""
         if patient.in_flight or "initial_lr" in group:  # a scheduler would write over it
             RateScale(optimizer, {number: factor})
+            lasting = (
+                f"\n# the optimizer's steps are multiplied by {factor * earlier:g} from here on; "
+                "param_groups show your own rate"
+            )
         else:
             group["lr"] = group["lr"] * factor
         now, after = own * earlier, own * earlier * factor
@@ -123,7 +129,7 @@ class ScaleLearningRate(Remedy):
             before=now,
             after=after,
             snippet=f'optimizer.param_groups[{number}]["lr"] *= {factor * earlier:g}'
-            f"  # before a scheduler is made; {own:g} → {after:g} at step {patient.step}",
+            f"  # before a scheduler is made; {own:g} → {after:g} at step {patient.step}{lasting}",
             step=patient.step,
         )
 
