@@ -346,3 +346,22 @@ def test_which_modules_were_called_themselves():
         (whole(torch.ones(1, 2)) + parts[1](parts[0](torch.ones(1, 2)))).sum().backward()
     assert [session.has_run(module) for module in (whole, whole[0], parts[0])] == [True] * 3
     assert [session.has_run(module) for module in (parts, unused, unused[0])] == [False] * 3
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_it_says_when_a_sampled_step_is_over(by_hand):
+    w = torch.zeros(4, 3, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    heard = []
+    session = Session(Schedule(every=20))
+    session.when_sampled = lambda: heard.append((session.steps, len(session.trace.objective)))
+    with session:
+        for _ in range(50):
+            w.grad = None
+            F.cross_entropy(X @ w, Y).backward()
+            if by_hand:
+                w.data -= 0.1 * w.grad
+            else:
+                optimizer.step()
+    assert dict.fromkeys(steps for steps, _ in heard) == dict.fromkeys(step + 1 for step in session.trace.steps)
+    assert all(steps == losses for steps, losses in heard)

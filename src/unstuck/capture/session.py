@@ -85,6 +85,7 @@ class Session(UnwatchedSteps):
         self._mode_is_away = False  # while an optimizer computes
         self._undo: list[Callable[[], None]] = []  # what a repairer has installed
         self.when_complete: Callable[[], object] | None = None  # called when all is known of the steps so far
+        self.when_sampled: Callable[[], object] | None = None  # called when a sampled step's backward or update is over
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -278,6 +279,8 @@ class Session(UnwatchedSteps):
         measured = self._optimizer_loop or self._snapshot_of != self._step  # no update is left to be measured
         if measured and self.when_complete is not None:
             self.when_complete()
+        if self._sampled and self.when_sampled is not None:
+            self.when_sampled()
         self._sampled = self.schedule.is_sampled(step)
         self._idle_until = self.schedule.idle_until
         self._compiler.eager(self._sampled)

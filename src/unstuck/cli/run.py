@@ -19,6 +19,7 @@ from unstuck.api import Run, chosen
 from unstuck.capture.programs import Program, ScriptError, read_module, read_program, read_script
 from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
+from unstuck.cli.status import StatusLine
 from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
 from unstuck.report import Report, style
@@ -28,7 +29,9 @@ from unstuck.trace.recording import Recording
 from unstuck.trace.store import StoreError
 
 FAILED = 1  # exit code
-SWITCHES = frozenset(("--fix", "--unsafe-fixes", "--pretrained", "--record", "--help", "--verbose", "-v"))
+SWITCHES = frozenset(
+    ("--fix", "--unsafe-fixes", "--pretrained", "--record", "--no-progress", "--help", "--verbose", "-v")
+)
 """Options without a value."""
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
@@ -117,6 +120,9 @@ TextOfOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", hidden=True, help="Seed the random numbers of a script that does not seed them.")
 ]
+NoProgressOption = Annotated[
+    bool, typer.Option("--no-progress", help="Show no line about the run while it runs (shown on a terminal alone).")
+]
 PretrainedOption = Annotated[
     bool,
     typer.Option("--pretrained", help="The weights were trained before (load_state_dict is noticed without saying)."),
@@ -143,8 +149,9 @@ def run(
     ignore: IgnoreOption = None,
     extend_select: ExtendSelectOption = None,
     fail_on: FailOnOption = None,
-    verbose: VerboseOption = False,
     pretrained: PretrainedOption = False,
+    verbose: VerboseOption = False,
+    no_progress: NoProgressOption = False,
     text_of: TextOfOption = None,
     seed: SeedOption = None,
 ) -> None:
@@ -180,7 +187,7 @@ def run(
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-    raise typer.Exit(_watch(watched, program, arguments, output_format, save, verbose))
+    raise typer.Exit(_watch(watched, program, arguments, output_format, save, verbose, progress=not no_progress))
 
 
 def _watch(
@@ -190,10 +197,13 @@ def _watch(
     output_format: OutputFormat,
     save: Path | None,
     verbose: bool,
+    *,
+    progress: bool,
 ) -> int:
     """Run the program under watch, deliver the report, and return the exit code."""
     watched.command = (program.argv0, *arguments)
     quiet = stdout_to_stderr() if output_format.alone else contextlib.nullcontext()
+    line = StatusLine(watched, wanted=progress)
 
     def deliver(outcome: Outcome) -> int:
         watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
@@ -207,11 +217,12 @@ def _watch(
 
     def before_exit(status: int) -> None:
         watched.session.stop()
+        line.close()
         quiet.__exit__(None, None, None)
         deliver(Outcome(status & 0xFF))
         sys.stdout.flush()
 
-    with quiet, watched:
+    with quiet, watched, line:
         outcome = run_program(program, arguments, restore=False, before_exit=before_exit)
     return deliver(outcome)
 
