@@ -205,7 +205,9 @@ class TestWhichNorm:
         arguments = "1, 8" if kind is nn.GroupNorm else "8"
         dropped = " (bias=False there)" if issubclass(kind, nn.modules.batchnorm._BatchNorm) else ""
         assert fix.snippet.splitlines()[1] == f"nn.{kind.__name__}({arguments})  # after layer1{dropped}"
-        assert len(fix.snippet.splitlines()) == DEPTH
+        *_, note = fix.snippet.splitlines()
+        assert len(fix.snippet.splitlines()) == DEPTH + 1
+        assert note.startswith("# this changes names in state_dict(): ")
 
 
 class TestSequential:

@@ -201,6 +201,10 @@ class TestApplied:
         assert fix.after == pytest.approx((1 - 1 / features) ** 0.5, rel=1e-3)  # the last one is constant
         names: dict[str, Any] = {"torch": torch, "x": batches[0]}
         exec(fix.snippet, names)  # the snippet does the same
+        path = fix.site
+        assert fix.snippet.splitlines()[1] == (
+            f"# mended here, state_dict() has {path}.layer.* for {path}.*, and {path}.mean and .std"
+        )
         expected = (batches[0] - module.mean) / module.std
         torch.testing.assert_close(names["x"], expected, atol=1e-2, rtol=1e-3)
 

@@ -33,7 +33,7 @@ class InsertNormalisation(Remedy):
     normalisation makes redundant is dropped. The new parameters join the optimizer's group of their layer.
 
     ## When it must not be used
-    On loaded weights, and where training is resumed from checkpoints: the names of parameters change. Not in networks
+    On loaded weights, and where training is resumed from checkpoints: names in the state dict change. Not in networks
     that are meant to keep the scale of their inputs. Refused for raw tensors, for modules used twice, and for modules
     of other types.
 
@@ -119,4 +119,5 @@ def _snippet(norms: list[tuple[str, nn.Module]]) -> str:
         lines.append(
             f"nn.{type(norm).__name__}({arguments})  # after {path}" + (" (bias=False there)" if batched else "")
         )
+    lines.append("# this changes names in state_dict(): checkpoints of the network without the norms do not load")
     return "\n".join(lines)

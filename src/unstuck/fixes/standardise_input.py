@@ -62,8 +62,10 @@ class StandardiseInput(Remedy):
 
     ## When it must not be used
     On loaded weights, which were trained with the data as it was; on one-hot and other sparse features, whose zeros
-    mean something (the rules do not fire there); where a data pipeline of your own can do it, which is the better
-    place: use the snippet. Refused where the data enters through raw tensors or a module used in two places.
+    mean something (the rules do not fire there); where training is resumed from checkpoints: in the state dict the
+    names of the layer's parameters change, and those of the two buffers are new; where a data pipeline of your own can
+    do it, which is the better place and changes no name: use the snippet. Refused where the data enters through raw
+    tensors or a module used in two places.
 
     ## References
     LeCun et al. 1998, Efficient BackProp, section 4.3, https://doi.org/10.1007/3-540-49430-8_2
@@ -100,7 +102,8 @@ class StandardiseInput(Remedy):
                 before=before,
                 after=_spread_after(units, mean, std),
                 unit="1",
-                snippet=f"x = (x - {_numbers(mean, shape)}) / {_numbers(std, shape)}  # before {seat.path}",
+                snippet=f"x = (x - {_numbers(mean, shape)}) / {_numbers(std, shape)}  # before {seat.path}\n"
+                f"# mended here, state_dict() has {seat.path}.layer.* for {seat.path}.*, and {seat.path}.mean and .std",
                 step=patient.step,
             )
         ]
