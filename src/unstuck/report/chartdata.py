@@ -97,7 +97,7 @@ def activations(trace: Trace) -> list[Site]:
 
 
 def _measured(trace: Trace, sites: list[Site], role: Role) -> list[Site]:
-    return [site for site in sites if len(trace.series(site, role, "count")[0])]
+    return [site for site in sites if trace.steps_of(site, role)]
 
 
 # -- the loss ---------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def gradient_sites(trace: Trace) -> list[Site]:
 
 
 def _frames(trace: Trace, site: Site, role: Role) -> list[tuple[int, TensorSummary]]:
-    steps = shown_steps(trace.series(site, role, "count")[0].tolist(), MAX_FRAMES)
+    steps = shown_steps(trace.steps_of(site, role), MAX_FRAMES)
     found = [(step, trace.summary(site, role, step)) for step in steps]
     return [(step, summary) for step, summary in found if summary is not None]
 

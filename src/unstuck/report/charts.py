@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck.report import chartdata as data
 from unstuck.report import panels
 from unstuck.report.report import Report, starting_loss
-from unstuck.report.style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, RED, WIDTH, altair, values
+from unstuck.report.style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, RED, WIDTH, altair, unvalidated, values
 
 if TYPE_CHECKING:
     import altair as alt
@@ -47,7 +47,9 @@ def chart(report: Report, name: str) -> alt.TopLevelMixin:
     """
     if name not in NAMES:
         raise NoChartError(f"no chart {name!r}; choose from {', '.join(NAMES)}")
-    made = _MAKERS[name](report)
+    altair()
+    with unvalidated():
+        made = _MAKERS[name](report)
     if made is None:
         raise NoChartError(f"nothing to show in the chart {name!r}: the run has no numbers for it")
     titled: alt.TopLevelMixin = (
@@ -97,7 +99,7 @@ FOUND = "indexof(lower(datum.place), lower(search)) >= 0"
 
 
 def _steps_axis(alt: Any) -> Any:
-    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="~s"))
+    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=","))
 
 
 def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
@@ -143,7 +145,7 @@ def _loss(report: Report) -> Any:
     _, baseline = starting_loss(report.trace)
     scale = _loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
     x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, max(1, rows[-1]["step"])], nice=False))
-    y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
+    y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~r", tickCount=6))
     base = alt.Chart(values(finite)).encode(x=x)
     spread = base.mark_area(color=BLUE, opacity=0.25).encode(y=alt.Y("low:Q", scale=scale, title="loss"), y2="high:Q")
     line = base.mark_line(color=BLUE, strokeWidth=2).encode(
@@ -236,7 +238,9 @@ def _updates(report: Report) -> Any:
     rows = data.updates(report.trace)
     if not rows:
         return None
-    y = alt.Y("log10:Q", title="log10 (rms of update / rms of data)", scale=alt.Scale(zero=False))
+    shown = [GUIDE, *(row["log10"] for row in rows)]
+    scale = alt.Scale(nice=False, zero=False, domain=[min(shown) - 0.5, max(shown) + 0.5])
+    y = alt.Y("log10:Q", title="log10 (rms of update / rms of data)", scale=scale)
     lines = _lines(alt, rows, y) + _rule(alt, GUIDE, "guide: 1e-3")
     return lines.add_params(search_box()).properties(width=WIDTH, height=HEIGHT)
 
@@ -246,9 +250,10 @@ def _depth(report: Report) -> Any:
     rows = data.depth(report.trace)
     if not rows:
         return None
-    axis = alt.Axis(tickMinStep=1, format="d")
+    deepest = max(row["depth"] for row in rows)
+    axis = alt.Axis(values=list(range(1, deepest + 1, -(-deepest // 15))), format="d")
     base = alt.Chart(values(rows)).encode(
-        x=alt.X("depth:Q", title="layer, in order of execution", axis=axis),
+        x=alt.X("depth:Q", title="layer, in order of execution", axis=axis, scale=alt.Scale(nice=False, zero=False)),
         y=alt.Y("log10:Q", title="log10 std", scale=alt.Scale(zero=False)),
         color=_two(alt.Color, "way", ["forward", "backward"], [BLUE, ORANGE]),
     )
@@ -273,7 +278,7 @@ def _batch_norms(report: Report) -> Any:
         part = [row for row in rows if row["what"] == what]
         if part:
             scale = alt.Scale(type="log" if what == "variance" else "symlog", nice=True)
-            y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(minExtent=44, format="~g", tickCount=6))
+            y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(minExtent=44, format="~r", tickCount=6))
             panels.append(_lines(alt, part, y).properties(width=WIDTH, height=170))
     return alt.vconcat(*panels, spacing=10).add_params(search_box())
 
@@ -292,7 +297,7 @@ def _fixes(report: Report) -> Any:
         alt.Chart(values(rows))
         .mark_point(size=90, filled=True)
         .encode(
-            x=alt.X("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=6)),
+            x=alt.X("value:Q", title=None, axis=alt.Axis(format="~r", tickCount=6)),
             color=_two(alt.Color, "when", ["before", "after"], [ORANGE, GREEN]),
             shape=_two(alt.Shape, "when", ["before", "after"], ["cross", "circle"]),
             tooltip=["fix:N", "when:N", "value:Q", "unit:N"],

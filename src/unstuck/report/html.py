@@ -285,12 +285,7 @@ def _slider(name: str) -> str:
 
 
 def _fixes(report: Report) -> Iterator[str]:
-    body = "".join(_fix(fix) for fix in report.fixes)
-    if body:
-        heads = "".join(f"<th scope=col>{h}</th>" for h in ("fix", "place", "statistic", "before", "after", "outcome"))
-        body = f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-    else:
-        body = '<p class="muted">Nothing was mended in this run.</p>'
+    body = "".join(_fix(fix) for fix in report.fixes) or '<p class="muted">Nothing was mended in this run.</p>'
     body += "".join(f"<p>Not mended: {user(text)}</p>" for text in report.withheld)
     yield _part("fixes", NAMES["fixes"], body, opened=True)
 
@@ -299,20 +294,15 @@ def _fix(fix: AppliedFix) -> str:
     when = f"after step {fix.step:,}" if fix.step else "before the first step"
     when += ", training began again" if fix.restarted else ""
     outcome = f"kept, {when}" if fix.kept else f"put back: {user(fix.why)}"
-    proof = f"<br>{plain(str(fix.proof))}" if fix.proof is not None else ""
-    code = "".join(f'<span class="row">{plain(line, 400)}</span>' for line in fix.snippet.splitlines())
+    proof = f"; {plain(str(fix.proof))}" if fix.proof is not None else ""
+    code = "".join(f'<span class="row">{plain(line, LONGEST)}</span>' for line in fix.snippet.splitlines())
     where = f' <span class="code">{user(place(fix.location), 200)}</span>' if fix.location else ""
-    cells = (
-        f"{plain(fix.code)} {plain(fix.name)}",
-        f"{user(fix.site, 200)}{where}",
-        plain(fix.statistic),
-        _number(fix.before, fix.unit),
-        _number(fix.after, fix.unit),
-        f"{outcome}{proof}",
+    numbers = f"{_number(fix.before)} → {_number(fix.after, fix.unit)}"
+    return (
+        f"<h3>{plain(fix.code)} {plain(fix.name)}: {user(fix.site, 200)}{where}</h3>\n"
+        f"<p>{plain(fix.statistic)}: <strong>{numbers}</strong> ({outcome}{proof})</p>\n"
+        + (f'<pre tabindex="0">{code}</pre>\n' if code and fix.kept else "")
     )
-    row = "".join(f"<td>{cell}</td>" for cell in cells)
-    snippet = f'<tr><td colspan="6"><pre tabindex="0">{code}</pre></td></tr>' if code and fix.kept else ""
-    return f"<tr>{row}</tr>{snippet}"
 
 
 def _not_checked(report: Report) -> Iterator[str]:

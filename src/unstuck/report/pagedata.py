@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import string
 from typing import Any
 
 from unstuck.report import chartdata as data
 from unstuck.report import charts, panels
 from unstuck.report.report import Report
-from unstuck.report.style import altair
+from unstuck.report.style import altair, unvalidated
+
+DIGITS = string.digits + string.ascii_lowercase
+WHOLE = len(DIGITS) - 1  # of a unit's share, rounded down: the last digit is the whole of the unit
 
 
 def numbers(report: Report) -> dict[str, Any]:
     """Return what the page's script draws: `charts` by name, `cards` by name, both only where there is something."""
     source = altair().NamedData(name="cells")
+    with unvalidated():
+        return _numbers(report, source)
+
+
+def _numbers(report: Report, source: Any) -> dict[str, Any]:
     whole = {name: _packed(made) for name, made in charts.available(report)}
     histograms = {
         "activations": (panels.activation_histograms(report), False),
@@ -33,7 +42,10 @@ def numbers(report: Report) -> dict[str, Any]:
 
 def as_json(content: Any) -> str:
     """Return JSON that may stand in a script element, whatever strings it holds: ASCII, without <, > and &."""
-    text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # a number is not finite, and the whole must be gone through
+        text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
@@ -49,7 +61,7 @@ def _finite(value: Any) -> Any:
 
 def _spec(made: Any) -> dict[str, Any]:
     """Return a chart's description; its parameters lose their widgets, for the page has its own."""
-    spec: dict[str, Any] = made.to_dict()
+    spec: dict[str, Any] = made.to_dict(validate=False)
     for parameter in spec.get("params", []):
         parameter.pop("bind", None)
     for unused in ("$schema", "config"):
@@ -58,8 +70,23 @@ def _spec(made: Any) -> dict[str, Any]:
 
 
 def _packed(made: Any) -> dict[str, Any]:
-    spec = _spec(made)
-    return {"spec": spec, "datasets": {name: _columns(rows) for name, rows in spec.pop("datasets", {}).items()}}
+    """Return a chart's description and apart from it its data, each table once."""
+    tables: list[data.Rows] = []
+
+    def lifted(part: Any) -> Any:
+        if isinstance(part, list):
+            return [lifted(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "values" in part.get("data", ()):
+            rows = part["data"]["values"]
+            if rows not in tables:
+                tables.append(rows)
+            part = {**part, "data": {"name": f"rows{tables.index(rows)}"}}
+        return {key: lifted(item) for key, item in part.items()}
+
+    spec = lifted(_spec(made))
+    return {"spec": spec, "datasets": {f"rows{k}": _columns(rows) for k, rows in enumerate(tables)}}
 
 
 def _columns(rows: data.Rows) -> dict[str, Any]:
@@ -87,7 +114,7 @@ def _histogram(made: data.Histogram) -> dict[str, Any]:
         "high": high,
         "steps": list(made.steps),
         "notes": list(made.notes),
-        "shares": (made.shares * 1e4).round().astype(int).tolist(),
+        "shares": (made.shares * 1e3).round().astype(int).tolist(),
     }
 
 
@@ -98,5 +125,5 @@ def _units(made: data.UnitMap) -> dict[str, Any]:
         "note": f"{made.dead:,} of {made.total:,} units saturated at every step shown{some}",
         "steps": list(made.steps),
         "units": list(made.units),
-        "cells": (made.shares * 100).astype(int).tolist(),  # rounded down: 100 is the whole of the unit
+        "cells": ["".join(DIGITS[int(share * WHOLE)] for share in unit) for unit in made.shares.tolist()],
     }

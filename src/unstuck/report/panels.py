@@ -18,7 +18,7 @@ def histogram_layers(source: Any, *, magnitudes: bool) -> Any:
     """
     alt = altair()
     title = "log10 |gradient|" if magnitudes else "input of the activation function"
-    x = alt.X("x0:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format="~g", tickCount=5))
+    x = alt.X("x0:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format="~r", tickCount=5))
     y = alt.Y("share:Q", title="share", axis=alt.Axis(format="%", tickCount=3), scale=alt.Scale(zero=True))
     base = alt.Chart(source)
     bars = base.mark_rect(color=BLUE, opacity=0.85).encode(x=x, x2="x1:Q", y=y, y2=alt.Y2Datum(0))

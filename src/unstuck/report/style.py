@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,6 +30,13 @@ def altair() -> Any:
 def installed() -> bool:
     """Tell whether charts can be drawn here, importing nothing."""
     return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
+
+
+def unvalidated() -> AbstractContextManager[None]:
+    """Return a context in which Altair does not hold each row of data against its schema: most of a chart's time."""
+    from altair.utils.schemapi import debug_mode
+
+    return debug_mode(False)
 
 
 def values(rows: list[dict[str, Any]]) -> Any:

@@ -225,6 +225,10 @@ class Trace:
         """Return all (step, summary) of a site and role, in order."""
         return [(step, _summary(place)) for step, place in sorted(self._series(site, role).items(), key=_step)]
 
+    def steps_of(self, site: Site, role: Role) -> list[int]:
+        """Return the steps at which a site and role were summarised, in order."""
+        return sorted(self._series(site, role))
+
     def merged(self, site: Site, role: Role, steps: Iterable[int] | None = None) -> TensorSummary:
         """Return the summary of several sampled steps together (of all when `steps` is None)."""
         series = self._series(site, role)

@@ -36,7 +36,7 @@
   async function embed(element, spec) {
     const old = drawn.get(element);
     const result = await vegaEmbed(element, spec, {
-      ast: true, renderer: "canvas", config: theme(), hover: true,
+      ast: true, renderer: "canvas", config: theme(), hover: true, logLevel: 1,
       actions: { export: true, source: false, compiled: false, editor: false },
     });
     if (old && old.view) { old.view.finalize(); }
@@ -64,15 +64,15 @@
 
   function bins(card, frame) {
     return card.shares[frame].map((share, k) => ({
-      name: "", x0: card.from + k * card.width, x1: card.from + (k + 1) * card.width, share: share / 1e4,
-      first: card.shares[0][k] / 1e4, low: card.low, high: card.high,
+      name: "", x0: card.from + k * card.width, x1: card.from + (k + 1) * card.width, share: share / 1e3,
+      first: card.shares[0][k] / 1e3, low: card.low, high: card.high,
     }));
   }
 
   function units(card) {
     const cells = [];
-    card.cells.forEach((line, u) => line.forEach((share, k) =>
-      cells.push({ unit: card.units[u], step: card.steps[k], share: share / 100 })));
+    card.cells.forEach((line, u) => [...line].forEach((digit, k) =>
+      cells.push({ unit: card.units[u], step: card.steps[k], share: parseInt(digit, 36) / 35 })));
     return cells;
   }
 
@@ -118,20 +118,37 @@
     }, 250);
   }
 
-  const inSight = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (isIntersecting && !drawn.has(target.card ? target.querySelector(".chart") : target)) {
-        drawn.set(target.card ? target.querySelector(".chart") : target, { view: null });
-        (target.card ? drawCard(target) : drawWhole(target)).catch((error) => {
-          target.textContent = `this chart could not be drawn: ${error.message}`;
-          console.error(error);
-        });
-      }
+  let queue = Promise.resolve();
+  const waiting = []; // what came into sight and is not drawn yet; the latest is drawn first
+
+  async function drawNext() { // one chart after another, with a pause for the reader's keys and clicks between
+    const target = waiting.pop();
+    if (!target) { return; }
+    const place = target.card ? target.querySelector(".chart") : target;
+    try {
+      await (target.card ? drawCard(target) : drawWhole(target));
+    } catch (error) {
+      place.textContent = `this chart could not be drawn: ${error.message}`;
+      console.error(error);
     }
+    inSight.unobserve(target);
+    await new Promise((done) => { setTimeout(done, 0); });
+  }
+
+  const inSight = new IntersectionObserver((entries) => {
+    entries.reverse().forEach(({ target, isIntersecting }) => {
+      const at = waiting.indexOf(target);
+      if (at >= 0) { waiting.splice(at, 1); }
+      if (isIntersecting) {
+        waiting.push(target);
+        queue = queue.then(drawNext);
+      }
+    });
   }, { rootMargin: "200px" });
 
   function cardsOf(place) {
     const group = data.cards[place.dataset.cards];
+    place.classList.toggle("few", group.cards.length < 3);
     group.elements = group.cards.map((card) => {
       const element = document.createElement("div");
       element.className = "card";
@@ -181,14 +198,16 @@
     drawn.forEach(({ view }) => { if (view) { search(view); } });
   });
 
-  function again() { drawn.forEach(({ view, redraw }) => { if (view) { redraw(); } }); }
-  dark.addEventListener("change", again);
+  function again(wanted) {
+    drawn.forEach((shown, element) => {
+      if (shown.view && wanted(shown, element)) { queue = queue.then(shown.redraw).catch(console.error); }
+    });
+  }
+  dark.addEventListener("change", () => again(() => true));
   let timer = null;
   addEventListener("resize", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => drawn.forEach(({ view, redraw, width }, element) => {
-      if (view && Math.abs(element.clientWidth - width) > 8) { redraw(); }
-    }), 200);
+    timer = setTimeout(() => again((shown, element) => Math.abs(element.clientWidth - shown.width) > 8), 200);
   });
   addEventListener("hashchange", () => { // a link to a closed section opens it
     const target = document.getElementById(location.hash.slice(1));

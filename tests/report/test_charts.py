@@ -1,0 +1,128 @@
+"""Charts by themselves: which there are, what they are refused, what files they become."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from rules.helpers import TraceBuilder, normal
+from unstuck.report import charts, style
+from unstuck.report.charts import NoChartError
+from unstuck.trace import Role
+
+from .drawn import silent, trace
+from .made import finding, fix, report
+
+
+@pytest.fixture(scope="module")
+def full():
+    return report(finding(), trace=trace(), fixes=(fix(),))
+
+
+def contrast(first: str, second: str) -> float:
+    """The ratio of WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(first), luminance(second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def without_data(part: Any, rows: list[Any]) -> Any:
+    """A description without its data, which go into `rows`."""
+    if isinstance(part, list):
+        return [without_data(item, rows) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "values" in part.get("data", ()):
+        rows.extend(part["data"]["values"])
+    return {key: without_data(item, rows) for key, item in part.items() if key != "data"}
+
+
+class TestRefused:
+    def test_a_name_nobody_knows(self, full):
+        with pytest.raises(NoChartError, match=r"^no chart 'lose'; choose from loss, activations, "):
+            charts.chart(full, "lose")
+
+    @pytest.mark.parametrize("name", charts.NAMES)
+    def test_a_run_that_has_no_numbers_for_it(self, name):
+        with pytest.raises(NoChartError, match=rf"^nothing to show in the chart '{name}': the run has no numbers"):
+            charts.chart(report(trace=silent()), name)
+
+    def test_an_ending_that_no_chart_has(self, full, tmp_path):
+        with pytest.raises(NoChartError, match=r"cannot write a chart as x\.jpeg; its name must end in png, svg, html"):
+            charts.save(charts.chart(full, "loss"), tmp_path / "x.jpeg")
+
+    @pytest.mark.parametrize("missing", ["altair", "vl_convert"])
+    def test_without_the_extra(self, full, monkeypatch, missing):
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(ImportError, match=r'pip install "unstuck\[html\]"'):
+            charts.chart(full, "loss")
+
+
+class TestChart:
+    @pytest.mark.parametrize("name", charts.NAMES)
+    def test_each_is_what_its_schema_says(self, full, name):
+        spec = charts.chart(full, name).to_dict()  # Altair holds it against Vega-Lite's schema
+        assert spec["title"] == f"{charts.NAMES[name]} · train.py"
+
+    def test_the_loss_has_its_baseline_and_the_findings_steps(self, full):
+        text = json.dumps(charts.chart(full, "loss").to_dict())
+        assert "baseline 3.3 (uninformative predictions)" in text
+        assert '"text": "warning: A001 saturated", "step": 0, "end": 9' in text
+
+    def test_an_unbounded_interval_ends_with_the_histogram(self):
+        made = TraceBuilder(range(1))
+        made.activation("relu", pre=normal(1.0, 50, 4))
+        spec = charts.chart(report(trace=made.trace), "activations").to_dict()
+        rows: list[Any] = []
+        without_data(spec, rows)
+        assert rows[0]["low"] == 0.0
+        assert 1.0 < rows[0]["high"] < 10.0
+
+    def test_names_of_the_program_are_data_and_never_expressions(self):
+        hostile = "'); alert(1); ('"
+        spec = charts.chart(report(trace=trace(name=hostile)), "updates").to_dict()
+        rows: list[Any] = []
+        assert "alert" not in json.dumps(without_data(spec, rows))
+        assert hostile in json.dumps(rows)
+
+    def test_many_lines_are_coloured_by_depth(self):
+        made = TraceBuilder(range(3))
+        for k in range(charts.FEW + 1):
+            layer = made.layer(f"fc{k}", weight=normal(1.0, 4, 4))
+            made.record(made.trace.sites[layer.parameters[0]], Role.UPDATE, normal(1e-3, 4, 4))
+        text = json.dumps(charts.chart(report(trace=made.trace), "updates").to_dict())
+        assert '"viridis"' in text
+        assert '"strokeDash": {"field"' not in text
+
+
+class TestSave:
+    def test_as_png_and_svg(self, full, tmp_path):
+        made = charts.chart(full, "depth")
+        charts.save(made, tmp_path / "x.png", scale=1)
+        charts.save(made, tmp_path / "x.SVG")
+        assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "x.SVG").read_text(encoding="utf-8").startswith("<svg")
+
+    def test_as_a_page_that_loads_nothing(self, full, tmp_path):
+        charts.save(charts.chart(full, "loss"), tmp_path / "x.html")
+        text = (tmp_path / "x.html").read_text(encoding="utf-8")
+        assert "<script src=" not in text
+        assert "vegaEmbed" in text
+
+    def test_below_a_folder_that_is_not_there(self, full, tmp_path):
+        with pytest.raises(OSError, match="No such file"):
+            charts.save(charts.chart(full, "depth"), tmp_path / "none" / "x.svg")
+
+
+@pytest.mark.parametrize("page", style.PAGES)
+@pytest.mark.parametrize("colour", style.COLOURS)
+def test_colours_stand_out_on_both_pages(colour, page):
+    assert contrast(colour, page) >= 3.0
