@@ -30,6 +30,7 @@ NUMBERS = ZOO / "results.json"
 PAGE = ZOO / "RESULTS.md"
 MARK = "<!-- from here on: python -m zoo.results -->\n"
 KINDS = ("whole", "early", "pairs", "fixes")
+MANY = 20  # that are named no more one by one
 Numbers = dict[str, Any]
 
 
@@ -113,35 +114,53 @@ def dumped(numbers: Numbers) -> str:
 
 
 def written(numbers: Numbers) -> str:
-    """Return the part of the page that is made from the numbers."""
+    """Return the part of the page that is made from the numbers: a section for each kind that was measured."""
     groups = programs(all_there_are=True)
-    whole, early = ([read_back(numbers[kind], group) for group in groups] for kind in ("whole", "early"))
-    pairs = [pair_back(slug, pair) for slug, pair in numbers["pairs"].items()]
+    whole, early = ([read_back(numbers.get(kind, {}), group) for group in groups] for kind in ("whole", "early"))
     names = {program.name for group in groups for program in group}
     with_ = numbers["made_with"]
-    count = sum(map(len, whole))
-    absent = [program.key for group in groups for program in group if program.key not in numbers["whole"]]
-    unmeasured = f" Not measured yet: {', '.join(absent)}." if absent else ""
+    absent = [kind for kind in KINDS if kind not in numbers]
     parts = [
         f"Measured with torch {with_['torch']} and Python {with_['python']} on {with_['cpus']} CPUs. `frozen.txt` "
         f"lists {len(frozen() & names)} of the {len(names)} names, chosen by their hash. The columns are explained in "
-        "[README.md](README.md#evaluating-the-rules).",
-        f"## Whole runs\n\n`python -m zoo.evaluate --each`, {count} programs.{unmeasured}",
+        f"[README.md](README.md#evaluating-the-rules).{f' Not measured yet: {_listed(absent)}.' if absent else ''}",
+        f"## Whole runs\n\n`python -m zoo.evaluate --each`, {_counted(numbers, 'whole')}",
         report(*whole, each=True),
-        f"## The first {STEPS} steps\n\n`python -m zoo.evaluate --steps {STEPS}`: each run is ended after {STEPS} "
-        f"updates, as `unstuck run --steps {STEPS}` does it.",
-        report(*early, steps=STEPS, whole={seen.program.name: seen.first_step for seen in whole[0]}),
-        f"## What each fault costs\n\n`python -m zoo.check`: both programs of each of {len(pairs)} pairs, not watched; "
-        f"worse is a final metric more than {100 * check.MARGIN:.0f} % above the twin's.",
-        check.table(pairs),
-        "## Repairs\n\n`python -m zoo.evaluate --fix`: each program with all repairs allowed. A fault offers a fix "
-        "when its root has a patch or its finding names a remedy; it is repaired when the mended run was checked for "
-        f"that again, without finding it, and its final metric has closed at least {100 * repairs.CLOSED:.0f} % of the "
-        "gap to the twin's. Faults without a gap cost nothing in this metric: the share that is repaired is one of the "
-        "others. A rule about the start of training cannot judge a run again that was mended later.",
-        repairs.report(*repairs.read_back(numbers["fixes"])),
     ]
+    if "early" in numbers:
+        parts += [
+            f"## The first {STEPS} steps\n\n`python -m zoo.evaluate --steps {STEPS}`: each run is ended after {STEPS} "
+            f"updates, as `unstuck run --steps {STEPS}` does it; {_counted(numbers, 'early')}",
+            report(*early, steps=STEPS, whole={seen.program.name: seen.first_step for seen in whole[0]}),
+        ]
+    if "pairs" in numbers:
+        pairs = [pair_back(slug, pair) for slug, pair in numbers["pairs"].items()]
+        parts += [
+            f"## What each fault costs\n\n`python -m zoo.check`: both programs of each of {len(pairs)} pairs, not "
+            f"watched; worse is a final metric more than {100 * check.MARGIN:.0f} % above the twin's.",
+            check.table(pairs),
+        ]
+    if "fixes" in numbers:
+        parts += [
+            "## Repairs\n\n`python -m zoo.evaluate --fix`: each program with all repairs allowed, "
+            f"{_counted(numbers, 'fixes')} A fault offers a fix when its root has a patch or its finding names a "
+            "remedy; it is repaired when the mended run was checked for that again, without finding it, and its final "
+            f"metric has closed at least {100 * repairs.CLOSED:.0f} % of the gap to the twin's. Faults without a gap "
+            "cost nothing in this metric: the share that is repaired is one of the others. A rule about the start of "
+            "training cannot judge a run again that was mended later.",
+            repairs.report(*repairs.read_back(numbers["fixes"])),
+        ]
     return "\n\n".join(parts) + "\n"
+
+
+def _counted(numbers: Numbers, kind: str) -> str:
+    """Say how many programs were measured, and which were not."""
+    absent = [p.key for group in programs(all_there_are=True) for p in group if p.key not in numbers[kind]]
+    return f"{len(numbers[kind])} programs.{f' Not measured yet: {_listed(absent)}.' if absent else ''}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < MANY else f"{len(names)} others"
 
 
 def page(text: str, numbers: Numbers) -> str:
@@ -180,8 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
         numbers = merged(numbers, kind, tried, new)
         NUMBERS.write_text(dumped(numbers), encoding="utf-8")
         sys.stderr.write(f"{kind}: {len(new)} measured\n")
-    if absent := [kind for kind in KINDS if kind not in numbers]:
-        sys.stderr.write(f"not measured yet, so RESULTS.md stays as it is: {', '.join(absent)}\n")
+    if "whole" not in numbers:
+        sys.stderr.write("no whole run is measured yet, so RESULTS.md stays as it is\n")
         return 1
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), numbers), encoding="utf-8")
     if failures:
