@@ -73,7 +73,7 @@ class TestSafe:
         (fix,) = unstuck.fix(net, batch, F.cross_entropy).fixes
         assert (fix.code, fix.applicability, fix.site) == ("N001", Applicability.SAFE, "0.bias")
         assert (fix.statistic, fix.before, fix.after) == ("rms of the bias", pytest.approx(rms), 0.0)
-        assert fix.snippet == "model.0.bias = None  # or build the layer with bias=False"
+        assert fix.snippet == 'model.get_submodule("0").bias = None  # or build the layer with bias=False'
 
     def test_a_second_time_there_is_nothing_to_do(self, make):
         net, batch = trained(make)

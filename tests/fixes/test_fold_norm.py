@@ -274,7 +274,8 @@ class TestSaid:
         (fix,) = folded(net, X)
         assert (fix.name, fix.site, fix.applicability) == ("fold-norm-for-inference", "1 into 0", Applicability.SAFE)
         assert (fix.before, fix.after) == (1.0, pytest.approx(factor, rel=1e-6))
-        assert fix.snippet == "torch.nn.utils.fusion.fuse_linear_bn_eval(model.0, model.1)  # in place of both"
+        both = 'model.get_submodule("0"), model.get_submodule("1")'
+        assert fix.snippet == f"torch.nn.utils.fusion.fuse_linear_bn_eval({both})  # in place of both"
 
     def test_it_is_public(self):
         assert unstuck.fold_norms is fold_norms

@@ -90,8 +90,9 @@ class TestSave:
         assert path == tmp_path / "fixes.py"
         text = path.read_text(encoding="utf-8")
         assert text == (
-            "# What unstuck mended in train.py. The names are those of the training script:\n"
-            "# put each part there, before the first step or where its comment says; then nothing needs mending.\n"
+            "# What unstuck mended in train.py. The names are those of the training script, where `model` and\n"
+            "# `optimizer` stand for its own names of them (`linear_2`: the second nn.Linear by itself): put\n"
+            "# each part there, before the first step or where its comment says; then nothing needs mending.\n"
             "\n"
             "# I002 rescale-weights: W1, b1 (/home/user/train.py:3): pre-activation std 5.432 → 1\n"
             "# loss after 200 steps 2.5 → 1.25, the finding is gone\n"

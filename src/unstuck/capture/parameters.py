@@ -107,6 +107,8 @@ class Parameters:
         site = self._sites.create(key, Kind.PARAMETER, "parameter", name, owner.location if owner else None)
         site.owner = owner.index if owner else None
         site.slot = slot
+        if not self._modules.parameter_name(parameter):
+            site.variable = name
         if owner is not None and slot == "weight" and not owner.path:
             owner.variable = name
         site.shape = tuple(parameter.shape)

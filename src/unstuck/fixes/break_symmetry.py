@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Patient, Remedy
 from unstuck.trace import Kind, Site, Trace
@@ -61,7 +62,7 @@ class BreakSymmetry(Remedy):
                 site=name,
                 statistic="units with the weights of another one",
                 after=0.0,
-                snippet=f"torch.nn.init.normal_({name}, std={std:.4g})",
+                snippet=f"torch.nn.init.normal_({snippet.parameter(patient.trace, name)}, std={std:.4g})",
                 step=patient.step,
             )
         ]

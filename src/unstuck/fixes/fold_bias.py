@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import LiveNetwork, Patient, Remedy, Withheld
 from unstuck.fixes.structure import leave
@@ -58,8 +59,7 @@ def fold_redundant(network: LiveNetwork, model: nn.Module | None = None) -> list
         bias, running_mean, label = found
         rms = fold(bias, running_mean)
         name = (drop(model, bias) if model is not None else None) or label
-        owner = f"model.{name}" if model is not None else name
-        snippet = f"{owner} = None  # or build the layer with bias=False"
+        line = f"{snippet.held(network.trace, label)} = None  # or build the layer with bias=False"
         fixes.append(
             Fix(
                 FoldBias.name,
@@ -71,7 +71,7 @@ def fold_redundant(network: LiveNetwork, model: nn.Module | None = None) -> list
                 "1",
                 rms,
                 0.0,
-                snippet,
+                line,
             )
         )
     return fixes

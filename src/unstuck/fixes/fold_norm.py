@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Withheld
 from unstuck.fixes.state import Generators
@@ -126,6 +127,7 @@ class _Fold:
     def record(self, site: Site) -> Fix:
         fuse = "fuse_linear_bn_eval" if isinstance(self._seat.module, nn.Linear) else "fuse_conv_bn_eval"
         layer, norm = self._seat.path, self._norm_seat.path
+        both = f"{snippet.module(layer)}, {snippet.module(norm)}"
         return Fix(
             NAME,
             "",
@@ -136,7 +138,7 @@ class _Fold:
             "1",
             1.0,
             self._largest,
-            f"torch.nn.utils.fusion.{fuse}(model.{layer}, model.{norm})  # in place of both",
+            f"torch.nn.utils.fusion.{fuse}({both})  # in place of both",
         )
 
 

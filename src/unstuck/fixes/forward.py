@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unstuck.capture.functions import Activation
 from unstuck.capture.intervention import Handover, LayerOutput
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import LOADED, LiveNetwork
 from unstuck.fixes.shrink_output_layer import log_prior, shrink
@@ -90,7 +91,7 @@ class ForwardRepairer:
                 "1",
                 before,
                 summarise(value).std,
-                "\n".join(f"{name}.data *= {factor:.6g}" for name in names),
+                "\n".join(snippet.multiplied(snippet.parameters(trace, names), factor)),
             )
         )
         return value
@@ -127,7 +128,8 @@ class ForwardRepairer:
         value = _again(handover)
         names = _names(trace, handover)
         self._changed.append((handover.weight, ", ".join(names)))
-        lines = [f"{names[0]}.data *= {factor:.6g}"] if names else []
+        lines = snippet.multiplied(snippet.parameters(trace, names[:1]), factor)
+        biases = [snippet.parameter(trace, name) for name in names[1:]]
         self.applied.append(
             Fix(
                 "shrink-output-layer",
@@ -139,7 +141,7 @@ class ForwardRepairer:
                 "nat",
                 before,
                 float(loss(value.detach()).double().mean()),
-                "\n".join([*lines, *_bias_lines(names[1:], prior, handover.biases)]),
+                "\n".join([*lines, *_bias_lines(biases, prior, handover.biases)]),
             )
         )
         return value

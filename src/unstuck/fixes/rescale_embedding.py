@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
 from unstuck.fixes.targets import TARGET_STD
@@ -59,7 +60,7 @@ class RescaleEmbedding(Remedy):
                 statistic="rms of the table",
                 before=before,
                 after=before * factor,
-                snippet=f"{name}.data *= {factor:.6g}",
+                snippet="\n".join(snippet.multiplied(snippet.parameters(patient.trace, [name]), factor)),
                 step=patient.step,
             )
         ]

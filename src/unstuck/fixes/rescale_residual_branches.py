@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
 from unstuck.rules.residual import Block, streams
@@ -59,7 +60,7 @@ class RescaleResidualBranches(Remedy):
                 finding,
                 site=f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names),
                 statistic="growth of the residual stream's std",
-                snippet="\n".join(f"{name}.data *= {factor:.6g}" for name in names),
+                snippet="\n".join(snippet.multiplied(snippet.parameters(patient.trace, names), factor)),
                 step=patient.step,
             )
         ]

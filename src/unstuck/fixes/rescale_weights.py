@@ -14,6 +14,7 @@ import math
 from itertools import pairwise
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Layer, Patient, Remedy, Withheld
 from unstuck.fixes.targets import RESETS, targets
@@ -70,9 +71,10 @@ class RescaleWeights(Remedy):
         for layer, gain in factors:
             layer.weight.data.div_(gain)
             patient.forget_moments(layer.weight)
-            name, snippet = layer.named_weight[0], f"{layer.named_weight[0]}.data /= {gain:.6g}"
+            name = layer.named_weight[0]
+            (line,) = snippet.multiplied(snippet.parameters(patient.trace, [name]), 1.0 / gain)
             statistic = "growth of the gradient through the layer"
-            made = self.fix(finding, site=name, statistic=statistic, before=gain, snippet=snippet, step=patient.step)
+            made = self.fix(finding, site=name, statistic=statistic, before=gain, snippet=line, step=patient.step)
             fixes.append(made)
         return fixes
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Layer, Patient, Remedy, Withheld
-from unstuck.trace import Kind, Role, Site
+from unstuck.trace import Kind, Role, Site, Trace
 
 CONVOLUTION = "conv"
 
@@ -94,7 +95,7 @@ class ReviveDeadUnits(Remedy):
                 statistic=f"dead units of {site.label}",
                 unit="units",
                 before=float(len(dead)),
-                snippet=_snippet(weight, std, [*biases, *outgoing]),
+                snippet=_snippet(patient.trace, weight, std, [*biases, *outgoing]),
                 step=patient.step,
             )
         ]
@@ -172,8 +173,8 @@ def _spread(layer: Site, dead: Tensor, units: int, times: int) -> Tensor:
     return (torch.arange(times)[:, None] * units + dead).flatten()
 
 
-def _snippet(weight: Part, std: float, others: list[Part]) -> str:
+def _snippet(trace: Trace, weight: Part, std: float, others: list[Part]) -> str:
     def at(part: Part) -> str:
-        return f"{part.name}.data[{':, ' * part.dim}{part.indices.tolist()}]"
+        return f"{snippet.parameter(trace, part.name)}.data[{':, ' * part.dim}{part.indices.tolist()}]"
 
     return "\n".join([f"{at(weight)} = torch.randn_like({at(weight)}) * {std:.4g}", *(f"{at(p)} = 0" for p in others)])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Fix
 from unstuck.fixes.remedy import Layer, Patient, Remedy, Withheld
 from unstuck.trace import Kind, Role, Site
@@ -102,7 +103,8 @@ class ShrinkOutputLayer(Remedy):
         factor = shrink(layer.weight, layer.biases, std)
         for parameter in (layer.weight, *layer.biases):
             patient.forget_moments(parameter)
-        lines = [f"{layer.named_weight[0]}.data *= {factor:.6g}"]
+        lines = snippet.multiplied(snippet.parameters(patient.trace, [layer.named_weight[0]]), factor)
+        biases = [snippet.parameter(patient.trace, name) for name, _ in layer.named_biases]
         return [
             self.fix(
                 finding,
@@ -111,7 +113,7 @@ class ShrinkOutputLayer(Remedy):
                 unit="1",
                 before=std,
                 after=std * factor,
-                snippet="\n".join([*lines, *(f"{name}.data.zero_()" for name, _ in layer.named_biases)]),
+                snippet="\n".join([*lines, *(f"{bias}.data.zero_()" for bias in biases)]),
                 step=patient.step,
             )
         ]

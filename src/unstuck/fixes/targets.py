@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unstuck.capture.intervention import LayerOutput
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Withheld
 from unstuck.rules.depth import chains
@@ -30,12 +31,13 @@ RESETS = frozenset({Kind.NORM, Kind.SOFTMAX, Kind.ATTENTION, Kind.RECURRENT})
 class Target(ABC):
     """What a layer is to be brought to in the pass that comes next, because of the finding `code`.
 
-    `names` are those of the layer's parameters, weight first.
+    `names` are those of the layer's parameters, weight first, and `codes` what gives them in the user's own code.
     """
 
     layer: Site
     code: str
     names: tuple[str, ...]
+    codes: tuple[str, ...]
 
     @abstractmethod
     def mend(self, output: LayerOutput) -> Fix | None:
@@ -65,10 +67,10 @@ class Spread(Target):
             return None
         factor = rescale(output.weight, output.biases, before, self.std)
         output.value.data.mul_(factor)
-        lines = [f"{name}.data *= {factor:.6g}" for name in self.names]
+        lines = snippet.multiplied(self.codes, factor)
         if centre is not None:
             _centre(output, centre * factor)
-            lines.append(f"# then subtract from {self.names[-1]} each unit's mean output in a first batch")
+            lines.append(f"# then subtract from {self.codes[-1]} each unit's mean output in a first batch")
         return Fix(
             "rescale-weights",
             self.code,
@@ -130,7 +132,7 @@ def targets(patient: Patient, finding: Finding) -> dict[int, Target]:
         names = tuple(name for name, _ in (live.named_weight, *live.named_biases))
         centred = finding.code == "G001" and bool(live.biases)
         std = (_wide(trace, layer) if centred else TARGET_STD) / _factor_after(trace, layer)
-        found[layer.index] = Spread(layer, finding.code, names, std, centred)
+        found[layer.index] = Spread(layer, finding.code, names, snippet.parameters(trace, names), std, centred)
     if not found:
         raise Withheld(reason)
     return found

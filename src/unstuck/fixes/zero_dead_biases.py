@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstuck.capture.intervention import LayerOutput
 from unstuck.findings import Finding
+from unstuck.fixes import snippet
 from unstuck.fixes.fix import Applicability, Fix
 from unstuck.fixes.remedy import Patient, Remedy, Withheld
 from unstuck.fixes.targets import Target
@@ -102,7 +103,7 @@ class Thresholds(Target):
             "%",
             share,
             100.0 * float(left.double().mean()),
-            f"{self.names[-1]}.data.zero_()  # then subtract each unit's mean output in a first batch",
+            _line(self.codes[-1], bias, aside),
         )
 
 
@@ -114,14 +115,21 @@ def _add(output: LayerOutput, bias: Tensor, moved: Tensor, units: int) -> None:
         output.value.data.add_(moved.reshape(shape).to(output.value.dtype))
 
 
+def _line(code: str, bias: Tensor, changed: Tensor) -> str:
+    """Return what gives the units that were changed the biases that they have now."""
+    units = changed.nonzero().flatten().tolist()
+    numbers = [float(f"{number:.6g}") for number in bias.detach().flatten()[changed].tolist()]
+    return f"{code}.data.view(-1)[{units}] = torch.tensor({numbers}).to({code})"
+
+
 def _layer_before(trace: Trace, site: Site) -> Site | None:
     layers = [producer for producer in trace.producers(site) if producer.kind is Kind.WEIGHT_LAYER]
     return layers[0] if len(layers) == 1 else None
 
 
 def _target(patient: Patient, site: Site, code: str) -> Thresholds:
-    layer = patient.layer_at(site)
+    layer, trace = patient.layer_at(site), patient.trace
     if not layer.biases:
         raise Withheld(f"{site.label} has no bias")
     names = tuple(name for name, _ in (layer.named_weight, *layer.named_biases))
-    return Thresholds(site, code, names, patient.generator)
+    return Thresholds(site, code, names, snippet.parameters(trace, names), patient.generator)

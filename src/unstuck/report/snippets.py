@@ -13,8 +13,9 @@ HEADER = "# What unstuck mended in "
 
 def render(report: Report) -> str:
     """Return the snippets of the fixes that were kept, each below comments with its place, time and numbers."""
-    lines = [f"{HEADER}{report.run.title}. The names are those of the training script:"]
-    lines += ["# put each part there, before the first step or where its comment says; then nothing needs mending.", ""]
+    lines = [f"{HEADER}{report.run.title}. The names are those of the training script, where `model` and"]
+    lines += ["# `optimizer` stand for its own names of them (`linear_2`: the second nn.Linear by itself): put"]
+    lines += ["# each part there, before the first step or where its comment says; then nothing needs mending.", ""]
     for fix in report.fixes:
         if not fix.kept:
             continue
