@@ -246,3 +246,8 @@ def test_text_can_be_read_on_both_pages(page, scheme):
     assert contrast(colours["text"], colours["mark"]) >= 4.5
     assert contrast(colours["line"], colours["page"]) >= 3.0
     assert contrast(colours["focus"], colours["page"]) >= 3.0
+
+
+def test_a_fix_after_which_training_began_again_says_so():
+    assert "kept, after step 41, training began again" in report(fixes=(fix(step=41, restarted=True),)).render("html")
+    assert "began again" not in report(fixes=(fix(step=41),)).render("html")
