@@ -120,6 +120,14 @@ class TestRefused:
             "torch.distributions.Categorical(probs=model(x))  # here",
             "p = model(x)\nprint(0.5 < p[0])  # here",
             "def predict(x):\n    return model(x).squeeze()\nprint(predict(x).round())  # here",
+            "p = model(x)\nconf = p.max(1).values.mean().item()  # here",
+            "conf, best = model(x).max(dim=1)  # here\nprint(conf)",
+            "conf = torch.max(model(x), 1)[0]  # here",
+            "best = model(x).topk(3).values  # here",
+            "share = model(x).mean(0)  # here",
+            "share = torch.mean(model(x), 0)  # here",
+            "print('says', model(x)) if 0 else print(model(x)[0].tolist())  # here",
+            "text = f'{model(x)[0, 1].item():.2f}'  # here",
             "def sure(net, x):\n    return net(x) > 0.9  # here\n\nprint(sure(model, x))",
             "def sure(x, net):\n    return net(x) > 0.9  # here\n\nprint(sure(x, net=model))",
         ],
@@ -183,6 +191,24 @@ class TestCalls:
     def test_a_name_imported_by_itself(self):
         body = "from torch.nn.functional import softmax\n" + NET.replace("\n    ", "\n").replace("F.softmax", "softmax")
         check(body, ("softmax(self.head(x), dim=1)", "self.head(x)"), softmax="return softmax(")
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "_, best = model(x).max(1)",
+            "_, best = torch.max(model(x), 1)\nprint(best)",
+            "best = model(x).max(1).indices",
+            "best = model(x).max(1)[1]",
+            "best = model(x).topk(3)[1]",
+            "print(model(x).argmax(1))",
+            "print(model(x).shape)",
+            "print(model, sum(p.numel() for p in model.parameters()))",
+            "right = (model(x).argmax(1) == y).float().mean()\nprint(f'{right}')",
+            "right = model(x).argmax(1).eq(y).sum().item()",
+        ],
+    )
+    def test_which_class_is_the_largest_is_no_use_of_probabilities(self, use):
+        check(NET, ("F.softmax(self.head(x), dim=1)", "self.head(x)"), after=use + "\n")
 
     def test_thresholds_of_other_things(self):
         after = "ok = (model(x).argmax(1) == y).float().mean() > 0.9\nif loss.item() < 0.5:\n    pass\n"

@@ -24,9 +24,9 @@ class DropSoftmax(Patcher):
 
     ## When it must not be used
     Where the output is wanted as probabilities elsewhere: compared with a number, rounded, sampled from, put through a
-    logarithm. What of that is seen in the file makes the patch refuse; code in other files is not seen. The class
-    with the largest output stays the same one. A checkpoint of the network that was trained so is not one of this
-    network: train anew.
+    logarithm, printed, or its largest value or mean taken. What of that is seen in the file makes the patch refuse;
+    code in other files is not seen. The class with the largest output stays the same one. A checkpoint of the network
+    that was trained so is not one of this network: train anew.
 
     ## References
     - torch.nn.functional.cross_entropy,

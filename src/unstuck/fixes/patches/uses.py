@@ -18,6 +18,9 @@ WANT_PROBABILITIES = frozenset(
     """.split()
 )
 
+STATISTICS = frozenset({"max", "amax", "min", "amin", "mean", "sum", "median", "std"})
+WITH_INDICES = frozenset({"max", "min", "median", "topk"})
+
 KEEP = frozenset({"softmax", "sigmoid", "squeeze", "unsqueeze", "flatten", "reshape"})
 
 
@@ -27,7 +30,8 @@ def probability_use(source: Source, line: int) -> int | None:
     The output is what the calls return that stand in the loss's first argument, and what is assigned or returned of
     it; a network that is handed to a function is followed there.
     It is taken for probabilities where it is compared with a number between 0 and 1, rounded, sampled from, subtracted
-    from 1, put through a logarithm or into a loss that wants them.
+    from 1, put through a logarithm or into a loss that wants them; and where its largest values (not which they are),
+    its mean or the like are taken, or it is printed.
     """
     networks = _networks(source, line)
     seen: set[str] = set()
@@ -36,7 +40,9 @@ def probability_use(source: Source, line: int) -> int | None:
         seen |= networks
         for value in _values(source, networks):
             outer = spine(source, value)
-            if any(wants_probabilities(source, node) for node in outer):
+            is_network = isinstance(value, cst.Name) and value.value in networks  # what its class has made
+            looked_at = not is_network and _is_looked_at(source, outer)
+            if looked_at or any(wants_probabilities(source, node) for node in outer):
                 return source.lines(value)[0]
             if isinstance(outer[-1], cst.Return) and not _only_order(outer):
                 function = source.enclosing(value, cst.FunctionDef)
@@ -60,6 +66,45 @@ def wants_probabilities(source: Source, node: cst.CSTNode) -> bool:
         return any(isinstance(side, cst.Float) and 0 < side.evaluated_value < 1 for side in sides)
     if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Subtract):
         return isinstance(node.left, cst.Integer | cst.Float) and float(node.left.evaluated_value) == 1
+    return False
+
+
+def _is_looked_at(source: Source, outer: list[cst.CSTNode]) -> bool:
+    """Tell whether the size of a value is looked at, given its spine: printed, or a statistic taken of it.
+
+    Which class is the largest one is the same without a softmax; that alone is no such use.
+    """
+    for at, node in enumerate(outer):
+        following = outer[at + 2 :]  # what takes the method's result
+        if isinstance(node, cst.Attribute):
+            name = node.attr.value
+        elif isinstance(node, cst.Arg) and isinstance(taker := source.parent(node), cst.Call) and taker.args[0] is node:
+            name, following = torch_name(source, taker), spine(source, taker)
+            if called(taker) == "print" and isinstance(taker.func, cst.Name):
+                return True
+        else:
+            if isinstance(node, cst.FormattedStringExpression):
+                return True
+            continue
+        if name in WITH_INDICES:
+            return _takes_values(source, following)
+        if name in STATISTICS:
+            return True
+        if name in ORDER_ALONE:
+            return False
+    return False
+
+
+def _takes_values(source: Source, following: list[cst.CSTNode]) -> bool:
+    """Tell whether the values are used, not the indices alone, of what takes both; no where it is not seen."""
+    node = following[0] if following else None
+    if isinstance(node, cst.Attribute):
+        return node.attr.value != "indices"
+    if isinstance(node, cst.Subscript):
+        return source.module.code_for_node(node.slice[0].slice) == "0"
+    target = node.targets[0].target if isinstance(node, cst.Assign) else None
+    if isinstance(target, cst.Tuple) and isinstance(held := target.elements[0].value, cst.Name):
+        return any(read is not held for read in reads(source, held.value, node or held))
     return False
 
 
