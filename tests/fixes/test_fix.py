@@ -40,7 +40,13 @@ def test_applicabilities():
 
 
 def test_where_only_the_absence_of_the_finding_was_seen():
-    assert str(dataclasses.replace(MADE, after=None)).endswith("27.88 → none")
+    proof = Proof(200, 2.5, 1.25, gone=True)
+    assert str(dataclasses.replace(MADE, after=None, proof=proof)).endswith("27.88 → none")
+
+
+@pytest.mark.parametrize("proof", [None, Proof(200, 2.5, 1.25, gone=False)])
+def test_where_nothing_was_seen_afterwards(proof):
+    assert str(dataclasses.replace(MADE, after=None, proof=proof)).endswith("27.88 → not measured again")
 
 
 def test_unless_said_otherwise_it_was_kept_before_the_first_step_and_is_not_proven():

@@ -99,7 +99,7 @@ class TestSave:
             "W1.data *= 0.184\n"
             "b1.data *= 0.184\n"
             "\n"
-            "# U001 scale-learning-rate: W1, b1 after step 7: pre-activation std 5.432 → none\n"
+            "# U001 scale-learning-rate: W1, b1 after step 7: pre-activation std 5.432 → not measured again\n"
         )
         ast.parse(text)
 

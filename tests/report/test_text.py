@@ -140,7 +140,7 @@ class TestFixes:
         made = lines(report(fixes=(fix(location=None, step=7, after=None, snippet=""),)))
         at = made.index("mended while it trained:")
         assert made[at + 1 : at + 4] == [
-            "  I002 rescale-weights: W1, b1 after step 7: pre-activation std 5.432 → none",
+            "  I002 rescale-weights: W1, b1 after step 7: pre-activation std 5.432 → not measured again",
             "  not proven on trial: compare the loss with a run without",
             "",
         ]

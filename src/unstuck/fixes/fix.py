@@ -44,10 +44,10 @@ class Proof:
 class Fix:
     """A remedy that was applied: what, where, and the measured statistic before and after, in `unit`.
 
-    `after` is None where only the finding's absence was seen. `snippet` does the same in the user's own code. `step` is
-    the update after which it was applied (0: before the first one); with `restarted` training began again there: the
-    parameters and buffers were put back to the start, and the optimizers' states cleared. A fix that was not `kept` has
-    been put back, and `why` says for what reason.
+    `after` is None where it was not measured again, though a proof may say that the finding is gone. `snippet` does the
+    same in the user's own code. `step` is the update after which it was applied (0: before the first one); with
+    `restarted` training began again there: the parameters and buffers were put back to the start, and the optimizers'
+    states cleared. A fix that was not `kept` has been put back, and `why` says for what reason.
     """
 
     name: str
@@ -69,5 +69,6 @@ class Fix:
     def __str__(self) -> str:
         place = f" at {self.location}" if self.location else ""
         unit = "" if self.unit == "1" else f" {self.unit}"
-        after = "none" if self.after is None else f"{self.after:.4g}{unit}"
+        unmeasured = "none" if self.proof is not None and self.proof.gone else "not measured again"
+        after = unmeasured if self.after is None else f"{self.after:.4g}{unit}"
         return f"{self.name}: {self.site}{place}: {self.statistic} {self.before:.4g} → {after}"

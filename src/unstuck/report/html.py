@@ -21,7 +21,7 @@ from unstuck.report.charts import NAMES
 from unstuck.report.pagedata import as_json, numbers
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
 from unstuck.report.style import altair
-from unstuck.report.text import MARKS, place, verdict
+from unstuck.report.text import MARKS, after_of, place, verdict
 from unstuck.report.watching import budget_warning, cost_line
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
@@ -297,7 +297,7 @@ def _fix(fix: AppliedFix) -> str:
     proof = f"; {plain(str(fix.proof))}" if fix.proof is not None else ""
     code = "".join(f'<span class="row">{plain(line, LONGEST)}</span>' for line in fix.snippet.splitlines())
     where = f' <span class="code">{user(place(fix.location), 200)}</span>' if fix.location else ""
-    numbers = f"{_number(fix.before)} → {_number(fix.after, fix.unit)}"
+    numbers = f"{_number(fix.before)} → {after_of(fix, 4) if fix.after is None else _number(fix.after, fix.unit)}"
     return (
         f"<h3>{plain(fix.code)} {plain(fix.name)}: {user(fix.site, 200)}{where}</h3>\n"
         f"<p>{plain(fix.statistic)}: <strong>{numbers}</strong> ({outcome}{proof})</p>\n"

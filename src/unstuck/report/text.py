@@ -267,7 +267,7 @@ def _print_fix(console: Console, fix: AppliedFix, *, with_lines: bool) -> None:
 def _print_more(console: Console, fixes: list[AppliedFix]) -> None:
     """Name the fixes of a kind that are not told in full, with what they did where there is room for it."""
     if fixes:
-        told = [f"{fix.site} {fix.before:.3g} → {'none' if fix.after is None else f'{fix.after:.3g}'}" for fix in fixes]
+        told = [f"{fix.site} {fix.before:.3g} → {after_of(fix, 3)}" for fix in fixes]
         named = ", ".join(told[:MOST_NEEDS]) + (" …" if len(told) > MOST_NEEDS else "")
         _indented(console, Text(f"{fixes[0].code} {fixes[0].name}: {len(fixes)} more (-v says all): {named}"))
 
@@ -278,8 +278,15 @@ def fix_line(fix: AppliedFix) -> str:
     where = f" ({place(fix.location)})" if fix.location else ""
     when = f" after step {fix.step}" if fix.step else ""
     when += ", training began again" if fix.restarted else ""
-    after = "none" if fix.after is None else f"{fix.after:.4g}{unit}"
+    after = after_of(fix, 4) + ("" if fix.after is None else unit)
     return f"{fix.name}: {fix.site}{where}{when}: {fix.statistic} {fix.before:.4g} → {after}"
+
+
+def after_of(fix: AppliedFix, digits: int) -> str:
+    """Return the statistic after a fix; where none was taken, what its proof says of the finding, if it has one."""
+    if fix.after is None:
+        return "none" if fix.proof is not None and fix.proof.gone else "not measured again"
+    return f"{fix.after:.{digits}g}"
 
 
 def _print_not_checked(console: Console, report: Report, verbose: bool) -> None:

@@ -62,8 +62,8 @@ class Site:
     """One place, the same in every step.
 
     `op` is the torch function ("tanh", "linear", "conv2d"); `path` the module path ("blocks.0.fc", "" for raw
-    tensors) or a parameter's name, `variable` the name of a raw layer's weight or raw parameter, `module` the running module's
-    class; `order` counts places in the order of first execution. For activation functions
+    tensors) or a parameter's name, `variable` the name of a raw parameter or of a raw layer's weight, `module` the
+    running module's class; `order` counts places in the order of first execution. For activation functions
     `interval` is the responsive interval, `gain` the initialisation gain and `bounded` whether both sides saturate.
     For weight layers `fan_in` is the number of inputs of a unit and `parameters` the indices of the parameter sites
     (weight first, then bias). For parameters `owner` is the index of the first site that used it and `slot` its part
