@@ -99,7 +99,7 @@ FOUND = "indexof(lower(datum.place), lower(search)) >= 0"
 
 
 def _steps_axis(alt: Any) -> Any:
-    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=","))
+    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=",d"))
 
 
 def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
@@ -144,7 +144,7 @@ def _loss(report: Report) -> Any:
         return None
     _, baseline = starting_loss(report.trace)
     scale = _loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
-    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, max(1, rows[-1]["step"])], nice=False))
+    x = _steps_axis(alt).scale(domain=[0, max(1, rows[-1]["step"])], nice=False)
     y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~r", tickCount=6))
     base = alt.Chart(values(finite)).encode(x=x)
     spread = base.mark_area(color=BLUE, opacity=0.25).encode(y=alt.Y("low:Q", scale=scale, title="loss"), y2="high:Q")
