@@ -90,6 +90,10 @@ class TestPage:
         ):
             assert text in said
 
+    def test_a_fix_that_nothing_was_measured_after(self):
+        said = Page(report(fixes=(fix(step=40, after=None),)).render("html")).said
+        assert "5.432 → not measured again (kept, after step 40)" in said
+
     def test_what_watching_cost(self):
         made = report(trace=trace())
         made.trace.facts.watching = Watching(seconds=1.0, training_seconds=10.0, steps=10, sampled=5)
