@@ -17,6 +17,7 @@ from unstuck.api import make_report
 from unstuck.config import Config
 from unstuck.fixes.fix import Applicability, Fix, Proof
 from unstuck.report import Report, RunInfo
+from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.trace import Location
 from unstuck.trace.store import StoredRun, StoreError, bytes_of, files_of, is_run, read, read_info
 
@@ -100,13 +101,15 @@ def remove(run: Listed) -> None:
 
 
 def read_report(path: Path, config: Config | None = None, **changes: Any) -> tuple[Report, StoredRun]:
-    """Read a stored run back and judge it, as it was configured or otherwise; raises StoreError.
+    """Read a stored run back and judge it, as it was configured or otherwise; raises StoreError, UnknownRuleError.
 
     `changes` replace settings of the stored configuration. Source lines are shown as they were when it ran.
     """
     stored = read(path)
     try:
         return _report(stored, config, changes), stored
+    except UnknownRuleError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"cannot read {path}: what it says of the run is damaged ({error})") from None
 

@@ -9,7 +9,7 @@ import typer
 
 from unstuck._version import __version__
 from unstuck.capture.script import INTERRUPTED
-from unstuck.cli import check, demo, fix, lm, report, rule, run, runs, schema
+from unstuck.cli import check, demo, export, fix, lm, report, rule, run, runs, schema
 from unstuck.cli.errors import USAGE
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command("check")(check.check)
 app.command("fix", context_settings=run.CONTEXT)(fix.fix)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("export")(export.export)
 app.command("rule")(rule.rule)
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)

@@ -43,7 +43,7 @@ def runs(
     elif found:
         _print(found)
     else:
-        typer.echo(f"no runs are stored in {place}; record one: unstuck run --record train.py", err=True)
+        typer.echo(f"unstuck: no runs are stored in {place}; record one: unstuck run --record train.py", err=True)
 
 
 def _prune(found: list[Listed], keep: int | None, days: float | None) -> None:

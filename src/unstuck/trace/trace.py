@@ -252,6 +252,10 @@ class Trace:
         """Return all (step, value) of a recorded scalar, in order."""
         return sorted(self._scalars.get((site.index, name), {}).items())
 
+    def scalar_names(self, site: Site) -> list[str]:
+        """Return the names of the scalars that a site has, in the order in which they were first recorded."""
+        return [name for (index, name), values in self._scalars.items() if index == site.index and values]
+
     def vector(self, site: Site, name: str, step: int = 0) -> Vector | None:
         """Return a recorded vector, or None."""
         return self._vectors.get((site.index, name), {}).get(step)

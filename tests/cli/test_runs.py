@@ -1,0 +1,278 @@
+"""Stored runs on the command line: recorded, listed, deleted, reported on, exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from unstuck import runs
+from unstuck.runs import FOLDER, find, listed, new_path, state
+from unstuck.trace.store import SCHEMA_VERSION, StoreError, read
+
+OVERCONFIDENT = """
+    import torch
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 5)
+    layer.weight.data.mul_(60)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.01)
+    x, y = torch.randn(64, 8), torch.randint(0, 5, (64,))
+    for _ in range(12):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(x), y).backward()
+        optimizer.step()
+    {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_of(cli, script):
+    """Record a run of the overconfident network and return what was said."""
+
+    def run(*options, end: str = ""):
+        return cli("run", *options, script(OVERCONFIDENT.format(end)))
+
+    return run
+
+
+def only_run(folder: Path) -> Path:
+    (path,) = (folder / FOLDER).glob("*.sqlite")
+    return path
+
+
+class TestRecord:
+    def test_not_unless_asked_for(self, run_of, here):
+        run_of()
+        assert not (here / ".unstuck").exists()
+
+    def test_a_script_that_does_not_train_leaves_nothing(self, cli, script, here):
+        cli("run", "--record", script("print(1)\n"))
+        assert list((here / FOLDER).iterdir()) == []
+
+    def test_a_foreign_file_in_its_place_is_left_alone(self, run_of, here):
+        (here / "run.sqlite").write_text("my notes")
+        said = run_of("--save", here)
+        assert "is not a run that unstuck has stored, and is left alone" in said.refusal
+        assert (here / "run.sqlite").read_text() == "my notes"
+
+    @pytest.mark.parametrize("how", ["option", "file", "environment"])
+    def test_below_the_current_folder(self, run_of, here, monkeypatch, how):
+        if how == "file":
+            (here / "pyproject.toml").write_text("[tool.unstuck]\nrecord = true\n")
+        if how == "environment":
+            monkeypatch.setenv("UNSTUCK_RECORD", "1")
+        run_of(*(["--record"] if how == "option" else []))
+        assert only_run(here).stem.endswith("-train")
+        assert (here / ".unstuck" / ".gitignore").read_text() == "*\n"
+
+    @pytest.mark.parametrize("value", ["2", "maybe", ""])
+    def test_another_value_in_the_environment(self, run_of, monkeypatch, value):
+        monkeypatch.setenv("UNSTUCK_RECORD", value)
+        expected = f"record in the environment (UNSTUCK_…) must be true or false, got {value!r}"
+        assert run_of().refusal == expected
+
+    def test_two_that_begin_in_one_second(self, here):
+        first, second = new_path("a/train.py"), new_path("a/train.py")
+        assert first != second
+        assert new_path("/x/" + "ß …/" + "é" * 99 + "'\n.py").parent == here / FOLDER
+
+
+class TestReport:
+    @pytest.mark.parametrize("end", ["", "raise ValueError('late')", "raise SystemExit(3)", "raise KeyboardInterrupt"])
+    @pytest.mark.parametrize("options", [[], ["--unsafe-fixes"]])
+    def test_it_is_the_same_as_at_the_end_of_the_run(self, cli, run_of, here, end, options):
+        live = run_of("--save", here / "out", *options, end=end)
+        found = cli("report", here / "out", "--output-format", "json")
+        assert found.out == (here / "out" / "report.json").read_text()
+        text = cli("report", here / "out" / "run.sqlite")
+        assert (text.code, text.err) == (0, "")
+        assert live.out.endswith(text.out)
+        assert json.loads(found.out)["run"]["exit_code"] == live.code
+        assert bool(json.loads(found.out)["fixes"]) == bool(options)
+
+    def test_with_the_settings_of_the_run_or_others(self, cli, run_of):
+        run_of("--record", "--ignore", "L001")
+        assert "L001" not in cli("report").out.split("not checked")[0]
+        assert "L001" in cli("report", "--ignore", "").out
+        assert cli("report", "--select", "Q9").refusal.startswith("no rule is called 'Q9'")
+
+    def test_the_lines_are_those_that_ran(self, cli, run_of, script):
+        run_of("--record")
+        script("# all is different now\n" * 20)
+        assert "cross_entropy(layer(x), y).backward()" in cli("report").out
+
+    def test_to_a_file(self, cli, run_of, here):
+        run_of("--record")
+        said = cli("report", "latest", "-o", "r.json")
+        assert (said.code, said.out, said.err) == (0, "", "report saved: r.json\n")
+        assert json.loads((here / "r.json").read_text())["run"]["steps"] == 12
+        assert cli("report", "-o", here / "none" / "r.txt").refusal.endswith(
+            "No such file or directory; name another file"
+        )
+
+    def test_of_a_run_that_broke_off(self, cli, run_of, here):
+        run_of("--record")
+        db = sqlite3.connect(only_run(here))
+        db.execute("DELETE FROM info WHERE key IN ('ended', 'verdict')")
+        db.execute("UPDATE info SET value = '999999999' WHERE key = 'process'")
+        db.commit()
+        db.close()
+        said = cli("report")
+        assert said.err == "unstuck: this run broke off; its last word was after 12 steps\n"
+        assert "L001" in said.out
+        assert "broken off" in cli("runs").out
+
+    def test_refused(self, cli, run_of, here):
+        assert (
+            cli("report").refusal == "no run is stored below .unstuck/runs; record one: unstuck run --record train.py"
+        )
+        run_of("--record")
+        assert cli("report", "2099").refusal == "there is no stored run '2099'; `unstuck runs` lists them"
+        assert cli("report", "--output-format", "x").refusal.startswith("no output format 'x'; choose from text, json")
+        path = only_run(here)
+        db = sqlite3.connect(path)
+        db.execute("UPDATE info SET value = '{\"steps\": 1, \"bogus\": 2}' WHERE key = 'run'")
+        db.commit()
+        assert "what it says of the run is damaged" in cli("report").refusal
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        db.commit()
+        db.close()
+        assert "newer unstuck" in cli("report").refusal
+        assert "newer unstuck" in cli("runs").out
+
+
+class TestFind:
+    def test_by_name_or_its_beginning(self, run_of, here):
+        run_of("--record")
+        path = only_run(here)
+        for name in (str(path), path.stem, path.stem[:-3], "latest"):
+            assert find(name).resolve() == path
+
+    def test_more_than_one(self, here):
+        for name in ("2026-a", "2026-b"):
+            (here / FOLDER).mkdir(parents=True, exist_ok=True)
+            (here / FOLDER / f"{name}.sqlite").touch()
+        with pytest.raises(StoreError, match="2 runs begin with '2026': 2026-a, 2026-b"):
+            find("2026")
+
+
+class TestRuns:
+    def test_none(self, cli, here):
+        said = cli("runs")
+        assert (said.code, said.out) == (0, "")
+        assert said.err == f"unstuck: no runs are stored in {here}; record one: unstuck run --record train.py\n"
+        assert cli("runs", "none").refusal == "there is no folder none"
+
+    def test_they_are_listed(self, cli, run_of, here):
+        run_of("--record")
+        run_of("--save", here / "saved")
+        name = only_run(here).stem
+        (here / FOLDER / "other.sqlite").write_text("no run")
+        header, *lines = cli("runs").out.splitlines()
+        assert header.split() == ["RUN", "SCRIPT", "BEGUN", "STEPS", "SIZE", "VERDICT"]
+        assert len(lines) == 2
+        assert all("train.py" in line and " 12 " in line and "L001 overconfident-start" in line for line in lines)
+        known = json.loads(cli("runs", "--json").out)
+        assert {run["name"] for run in known} == {name, "saved"}
+        assert all(run["bytes"] == Path(run["path"]).stat().st_size and not run["running"] for run in known)
+
+    def test_what_a_terminal_would_obey_is_not_printed(self, cli, run_of, here):
+        run_of("--record")
+        db = sqlite3.connect(only_run(here))
+        info = {"title": "\x1b[2J\u202eevil\n.py", "started": "2026-01-01T00:00:00+00:00", "steps": 1}
+        db.execute("UPDATE info SET value = ? WHERE key = 'run'", (json.dumps(info),))
+        db.commit()
+        db.close()
+        assert "?[2J?evil?.py" in cli("runs").out
+
+    @pytest.mark.parametrize(("keep", "left"), [(0, 0), (2, 2), (5, 3)])
+    def test_all_but_the_latest_are_deleted(self, cli, run_of, here, keep, left):
+        for _ in range(3):
+            run_of("--record")
+        run_of("--save", here / "saved")
+        latest = [run.path.name for run in listed(here)][:3][3 - left :]
+        said = cli("runs", "--prune", keep)
+        assert said.out.startswith(f"{3 - left} {'run' if left == 2 else 'runs'} deleted, ")
+        assert sorted(path.name for path in (here / FOLDER).iterdir()) == sorted(latest)
+        assert (here / "saved" / "run.sqlite").exists()
+
+    def test_by_age_but_never_one_that_runs(self, cli, run_of, here, monkeypatch):
+        run_of("--record")
+        assert cli("runs", "--older-than", 1).out.startswith("0 runs deleted")
+        monkeypatch.setattr("unstuck.cli.runs.timedelta", lambda days: timedelta(days=-days))
+        monkeypatch.setattr(runs, "state", lambda _: "running")
+        assert cli("runs", "--older-than", 1).out.startswith("0 runs deleted")
+        monkeypatch.undo()
+        monkeypatch.chdir(here)
+        assert cli("runs", "--older-than", 0).out.startswith("1 run deleted")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="whether a process exists is not asked there")
+def test_how_far_a_run_is():
+    assert state({"ended": "now", "process": os.getpid()}) == "ended"
+    assert state({"process": os.getpid()}) == "running"
+    assert state({"process": 999_999_999}) == state({}) == "broken off"
+
+
+class TestExport:
+    @pytest.fixture
+    def trace(self, run_of, here):
+        run_of("--record")
+        return read(only_run(here)).trace
+
+    def test_refused(self, cli, trace, here, monkeypatch):
+        (here / "file").touch()
+        assert cli("export", "--to", "csv", "-o", here / "file").refusal.startswith("cannot write the numbers to")
+        assert cli("export", "none", "--to", "csv", "-o", here / "x").refusal.startswith(
+            "there is no stored run 'none'"
+        )
+        assert "is not one of" in cli("export", "--to", "xls", "-o", here / "x").err
+        for target, package in (("parquet", "pyarrow"), ("tensorboard", "tensorboard.compat.proto.event_pb2")):
+            monkeypatch.setitem(__import__("sys").modules, package, None)
+            said = cli("export", "--to", target, "-o", here / "x").refusal
+            assert said.endswith("install it: pip install 'unstuck[export]'")
+
+    def test_csv(self, cli, trace, here):
+        said = cli("export", "--to", "csv", "-o", here / "x")
+        assert said.err.startswith(f"exported: {here / 'x' / 'losses.csv'}, ")
+        rows = {
+            name: list(csv.DictReader((here / "x" / f"{name}.csv").read_text().splitlines()))
+            for name in ("losses", "summaries")
+        }
+        assert {int(row["step"]): float(row["loss"]) for row in rows["losses"]} == trace.objective
+        weight = next(site for site in trace.sites if site.label == "Linear.weight")
+        found = [row for row in rows["summaries"] if row["label"] == "Linear.weight" and row["role"] == "value"]
+        expected = [(step, summary.std) for step, summary in trace.summaries(weight, "value")]
+        assert [(int(row["step"]), float(row["std"])) for row in found] == expected
+        assert len(expected) == len(trace.steps) > 10
+
+    def test_parquet(self, cli, trace, here):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        cli("export", "--to", "parquet", "-o", here / "x")
+        losses = parquet.read_table(here / "x" / "losses.parquet").to_pydict()
+        assert dict(zip(losses["step"], losses["loss"], strict=True)) == trace.objective
+        assert parquet.read_table(here / "x" / "sites.parquet").num_rows == len(trace.sites)
+
+    def test_tensorboard(self, cli, trace, here):
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+        cli("export", "--to", "tensorboard", "-o", here / "x")
+        (file,) = (here / "x").iterdir()
+        values = [(event.step, value) for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
+        losses = {step: value.tensor.float_val[0] for step, value in values if value.tag == "loss"}
+        assert losses == pytest.approx(trace.objective)
+        histograms = [value for _, value in values if value.tag.endswith("weight/value")]
+        assert len(histograms) == len(trace.steps)
+        assert len({value.tag for _, value in values}) > 10
