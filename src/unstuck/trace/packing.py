@@ -95,7 +95,7 @@ def to_arrays(numbers: StepNumbers, number_of: Callable[[str], int], unit_cap: i
         if known:
             parts.append(table.take([row for row, _ in known]))
             sites += [site for _, (site, _) in known]
-            roles += [number_of(role.value) for _, (_, role) in known]
+            roles += [number_of(role._value_) for _, (_, role) in known]
             replaces += [replacing] * len(known)
     if parts:
         joined = SummaryTable.joined(parts)
