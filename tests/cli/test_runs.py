@@ -276,3 +276,29 @@ class TestExport:
         histograms = [value for _, value in values if value.tag.endswith("weight/value")]
         assert len(histograms) == len(trace.steps)
         assert len({value.tag for _, value in values}) > 10
+
+
+class TestChart:
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["--chart", "loss"], "--chart needs a file to draw into, for example: -o loss.png"),
+            (["--chart", "los", "-o", "x.png"], "no chart 'los'; choose from loss, activations"),
+            (["--chart", "batchnorm", "-o", "x.png"], "nothing to show in the chart 'batchnorm'"),
+            (["--chart", "loss", "-o", "x.bmp"], "cannot write a chart as x.bmp; its name must end in png, svg, html"),
+            (["--chart", "loss", "-o", "absent/x.svg"], "cannot write the chart to absent/x.svg: No such file"),
+        ],
+    )
+    def test_what_cannot_be_drawn(self, cli, run_of, arguments, complaint):
+        pytest.importorskip("vl_convert")
+        run_of("--record")
+        said = cli("report", "latest", *arguments)
+        assert complaint in said.refusal
+
+    @pytest.mark.parametrize(("ending", "begins"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+    def test_one_chart_alone(self, cli, run_of, here, ending, begins):
+        pytest.importorskip("vl_convert")
+        run_of("--record")
+        said = cli("report", "latest", "--chart", "loss", "-o", f"loss.{ending}")
+        assert (said.code, said.err) == (0, f"chart saved: loss.{ending}\n")
+        assert (here / f"loss.{ending}").read_bytes().startswith(begins)

@@ -11,6 +11,8 @@ import typer
 
 from unstuck.cli.errors import fail
 from unstuck.config import ConfigError
+from unstuck.report import charts
+from unstuck.report.charts import NAMES
 from unstuck.report.report import FORMATS, Report
 from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.runs import LATEST, find, read_report, state
@@ -30,6 +32,12 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of standard output.")
     ] = None,
+    chart: Annotated[
+        str | None,
+        typer.Option(
+            "--chart", metavar="NAME", help=f"One chart alone, to -o x.png, x.svg or x.html: {', '.join(NAMES)}."
+        ),
+    ] = None,
     select: Annotated[
         str | None, typer.Option("--select", metavar="CODES", help="Judge by these rules [those of the run].")
     ] = None,
@@ -44,6 +52,8 @@ def report(
     chosen = output_format or (ENDINGS.get(output.suffix.lower(), "text") if output else "text")
     if chosen not in FORMATS:
         fail(f"no output format {chosen!r}; choose from {', '.join(FORMATS)}")
+    if chart is not None and output is None:
+        fail("--chart needs a file to draw into, for example: -o loss.png")
     try:
         path = find(run)
         judged, stored = read_report(path, **_changes(select, ignore))
@@ -53,10 +63,16 @@ def report(
     if how_far != "ended":
         last = judged.run.steps
         typer.echo(f"unstuck: this run {_SAID[how_far]} after {last:,} {'step' if last == 1 else 'steps'}", err=True)
-    if output is None:
+    if chart is not None and output is not None:
+        _draw(judged, chart, output)
+    elif output is None:
         color = chosen == "text" and sys.stdout.isatty()
         width = min(120, shutil.get_terminal_size((100, 24)).columns)
-        typer.echo(judged.render(chosen, width=width, color=color, verbose=verbose), nl=False, color=color)
+        try:
+            text = judged.render(chosen, width=width, color=color, verbose=verbose)
+        except ImportError as error:
+            fail(error)
+        typer.echo(text, nl=False, color=color)
     else:
         _write(judged, chosen, output, verbose)
 
@@ -76,6 +92,18 @@ def _changes(select: str | None, ignore: str | None) -> dict[str, Any]:
 def _write(judged: Report, output_format: str, output: Path, verbose: bool) -> None:
     try:
         output.write_text(judged.render(output_format, verbose=verbose), encoding="utf-8")
+    except ImportError as error:
+        fail(error)
     except OSError as error:
         fail(f"cannot write the report to {output}: {error.strerror}; name another file")
     typer.echo(f"report saved: {output}", err=True)
+
+
+def _draw(judged: Report, name: str, output: Path) -> None:
+    try:
+        charts.save(charts.chart(judged, name), output)
+    except (charts.NoChartError, ImportError, ValueError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"cannot write the chart to {output}: {error.strerror}; name another file")
+    typer.echo(f"chart saved: {output}", err=True)
