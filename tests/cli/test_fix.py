@@ -348,12 +348,13 @@ class TestInterrupted:
             text=True,
             cwd=tmp_path,
             env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs of a script's shell ignore it
         )
         going = tmp_path / "going"
         while not going.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(number)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (code, "", f"unstuck: running train.py for {10**9} steps\n")
         assert not list((tmp_path / "temporary").glob("unstuck-*"))
         going.unlink()

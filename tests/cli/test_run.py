@@ -368,9 +368,9 @@ class TestWhatItCost:
         text = FAILS_LATER.format("").replace("range(5)", "range(30)").replace("w.data", "time.sleep(0.01); w.data")
         report = json.loads(unstuck("--output-format", "json", script("import time\n" + dedent(text))).out)
         watching = report["watching"]
-        assert 0.29 < watching["training_seconds"] < 2.0
+        assert watching["training_seconds"] > 0.2  # 30 sleeps of 0.01 s, of which what watching costs is taken off
         assert 0.0 < watching["seconds"] < 0.5 * watching["training_seconds"]
-        assert 0.01 < watching["step_seconds"] < 0.02
+        assert watching["step_seconds"] > 0.01
         assert watching["sampled"] == len(report["run"]["sampled_steps"])
         assert watching["share"] == pytest.approx(watching["seconds"] / watching["training_seconds"])
         assert report["run"]["watching_seconds"] == watching["seconds"]
