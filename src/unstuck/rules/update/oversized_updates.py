@@ -17,9 +17,7 @@ MAX_RATIO = 3e-2  # update-to-data ratio (1); the guide is 1e-3, Adam in the ear
 EARLY = 150  # steps; of working programs that are above MAX_RATIO at step 40, the last comes down at step 135
 EARLY_FACTOR = 1.5  # times the limit before it; those of the tuned half have 0.035 at most (median of steps 20 to 40)
 ERROR_RATIO = 0.3  # update-to-data ratio (1); the weights are replaced within a few updates
-OUTPUT_MAX_RATIO = (
-    0.1  # update-to-data ratio (1) of an output layer: examples/naive_names.py trains well, mended, at 0.05
-)
+OUTPUT_MAX_RATIO = 0.1  # update-to-data ratio (1) of an output layer; naive_names.py, mended, trains well at 0.05
 GUIDE = 1e-3  # update-to-data ratio (1); https://cs231n.github.io/neural-networks-3/#ratio
 BLOW_UP_RATIO = 1.0  # update-to-data ratio (1); one update larger than the weights
 
