@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import unstuck
-from unstuck.cli import lm as command
+from unstuck.cli import lm_train as command
 from unstuck.cli.lm import app
 from unstuck.lm.checkpoint import load_checkpoint
 from unstuck.lm.data import read_words

@@ -1,0 +1,255 @@
+"""`unstuck lm train`: train the language model on a word list, and save it.
+
+Ctrl-C saves and ends with 130.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unstuck.cli.lm_common import Data, choice, loss_line, note, one_line_errors, use_threads
+from unstuck.lm.activations import ACTIVATIONS
+from unstuck.lm.checkpoint import holds_checkpoint, load_checkpoint, save_checkpoint
+from unstuck.lm.data import PARTS, SHIPPED, SPLITS, read_words
+from unstuck.lm.errors import LmError, require_whole
+from unstuck.lm.evaluate import evaluate
+from unstuck.lm.examples import TARGETS, build_corpus
+from unstuck.lm.files import require_writable
+from unstuck.lm.interrupts import deferred_interrupt
+from unstuck.lm.model import INITS, NORMS, CharMLP, ModelConfig
+from unstuck.lm.recipe import OPTIMIZERS, RECIPES, SCHEDULES, Recipe
+from unstuck.lm.train import Batch, LossFn, Run
+from unstuck.lm.train import train as train_run
+
+REFRESH = 0.1  # seconds between two updates of the bar
+_MODEL_OPTIONS = tuple(field.name for field in fields(ModelConfig) if field.name != "symbols")
+_RECIPE_OPTIONS = tuple(field.name for field in fields(Recipe))
+
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the checkpoint.")]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run saved in DIR, bit for bit.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that stands in the --out folder.")]
+RecipeName = Annotated[str | None, choice(RECIPES, "Where the training options start from. Default: fast.")]
+Context = Annotated[int | None, typer.Option(help="Symbols that the model sees. Default: 3.")]
+Embedding = Annotated[int | None, typer.Option(help="Numbers in a symbol's embedding. Default: 10.")]
+Hidden = Annotated[int | None, typer.Option(help="Units in a hidden layer. Default: 200.")]
+Depth = Annotated[int | None, typer.Option(help="Hidden layers. Default: 1.")]
+Activation = Annotated[str | None, choice(ACTIVATIONS, "Activation function. Default: tanh.")]
+Init = Annotated[str | None, choice(INITS, "Initialisation. Default: kaiming.")]
+Norm = Annotated[str | None, choice(NORMS, "Normalisation of the pre-activations. Default: batch.")]
+Optimizer = Annotated[str | None, choice(OPTIMIZERS, "Optimizer.")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate of the schedule.")]
+Schedule = Annotated[str | None, choice(SCHEDULES, "How the learning rate goes over the steps.")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the whole run; the schedule spans them.")]
+StopAt = Annotated[int | None, typer.Option(help="Stop and save after this step; --resume goes on from there.")]
+Targets = Annotated[
+    str | None,
+    choice(TARGETS, "Train on the symbol drawn, or on the counts of all symbols that follow its context."),
+]
+SplitBy = Annotated[str | None, choice(SPLITS, "Split 80/10/10 over distinct words, or over lines as the lecture.")]
+WeightDecay = Annotated[float | None, typer.Option(help="Weight decay.")]
+NormMomentum = Annotated[float | None, typer.Option(help="Weight of a new batch in the running statistics.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights and batches. Default: 0.")]
+SaveEvery = Annotated[int, typer.Option(help="Also save after every so many steps; 0: only at the end.")]
+Threads = Annotated[int, typer.Option(help="Processor threads. A model this small is quickest on one.")]
+Preflight = Annotated[bool, typer.Option(help="Check the model on its first batch before training.")]
+
+
+def train(
+    data: Data = None,
+    out: Out = None,
+    resume: Resume = None,
+    overwrite: Overwrite = False,
+    recipe: RecipeName = None,
+    context: Context = None,
+    embedding: Embedding = None,
+    hidden: Hidden = None,
+    depth: Depth = None,
+    activation: Activation = None,
+    init: Init = None,
+    norm: Norm = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    schedule: Schedule = None,
+    batch_size: BatchSize = None,
+    steps: Steps = None,
+    stop_at: StopAt = None,
+    targets: Targets = None,
+    split: SplitBy = None,
+    weight_decay: WeightDecay = None,
+    norm_momentum: NormMomentum = None,
+    seed: Seed = None,
+    save_every: SaveEvery = 10_000,
+    threads: Threads = 1,
+    preflight: Preflight = True,
+) -> None:
+    """Train a model on a list of words and save it.
+
+    Ctrl-C saves the run as it is. Options left out are the recipe's.
+    """
+    values = locals()
+    given = {name: values[name] for name in ("recipe", *_MODEL_OPTIONS, *_RECIPE_OPTIONS) if values[name] is not None}
+    with one_line_errors(), use_threads(threads):
+        require_whole("--save-every", save_every, 0, 2**48)
+        folder = _output_folder(out, resume, overwrite)
+        run = _resumed(resume, data, given) if resume else _started(data, given)
+        _check_stop(run, stop_at)
+        _describe(run)
+        if _train_and_save(run, folder, stop_at, save_every, preflight):
+            raise typer.Exit(130)
+        _print_losses(run)
+
+
+def _output_folder(out: Path | None, resume: Path | None, overwrite: bool) -> Path:
+    """Where to save, found to be writable before any work is done."""
+    folder = out or resume
+    if folder is None:
+        raise LmError("no output folder: give one with --out DIR")
+    if resume and not holds_checkpoint(resume):
+        load_checkpoint(resume)  # raises, and says what is missing
+    if folder != resume and holds_checkpoint(folder) and not overwrite:
+        raise LmError(
+            f"output folder {folder} holds a checkpoint: go on with --resume {folder}, "
+            "replace it with --overwrite, or choose another --out"
+        )
+    require_writable(folder)
+    return folder
+
+
+def _started(data: Path | None, given: Mapping[str, Any]) -> Run:
+    name = given.get("recipe", "fast")
+    require_choice("--recipe", name, RECIPES)
+    recipe = replace(RECIPES[name], **{key: value for key, value in given.items() if key in _RECIPE_OPTIONS})
+    model_options = {key: value for key, value in given.items() if key in _MODEL_OPTIONS}
+    config = ModelConfig(symbols=2, **model_options)  # checks the options before the data are read
+    if "norm_momentum" in given and config.norm != "batch":
+        raise LmError(f"--norm-momentum does nothing with --norm {config.norm}: leave it out, or use --norm batch")
+    corpus = build_corpus(read_words(data or SHIPPED), config.context, recipe.split)
+    return Run(replace(config, symbols=len(corpus.vocabulary)), recipe, corpus)
+
+
+def _resumed(folder: Path, data: Path | None, given: Mapping[str, Any]) -> Run:
+    if given:
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise LmError(f"{option} cannot be given with --resume: the run goes on as it began; leave it out")
+    checkpoint = load_checkpoint(folder)
+    words = read_words(data or checkpoint.source)
+    checkpoint.require_same_data(words)
+    run = Run.resume(
+        checkpoint, build_corpus(words, checkpoint.config.context, checkpoint.recipe.split, checkpoint.vocabulary)
+    )
+    if run.step == run.recipe.steps:
+        raise LmError(f"the run in {folder} has done all its {run.step:,} steps: start a new one with more --steps")
+    return run
+
+
+def _check_stop(run: Run, stop_at: int | None) -> None:
+    if stop_at is not None and not run.step < stop_at <= run.recipe.steps:
+        raise LmError(
+            f"--stop-at is {stop_at}: give a step after {run.step} and up to the run's last, {run.recipe.steps}"
+        )
+
+
+def _describe(run: Run) -> None:
+    corpus, config = run.corpus, run.config
+    sizes = " / ".join(f"{len(corpus.part(part)):,}" for part in PARTS)
+    typer.echo(
+        f"data: {corpus.words.name}, {len(corpus.words.words):,} words, {config.symbols} symbols, "
+        f"{sizes} examples (train / val / test)"
+    )
+    if corpus.split.leaked:
+        note(
+            f"{corpus.split.leaked:,} of {len(corpus.split.val):,} validation words also stand in training, "
+            "as the file repeats them: --split words keeps them apart"
+        )
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    typer.echo(
+        f"model: {config.depth} × {config.hidden} {config.activation}, {config.init} init, norm {config.norm}, "
+        f"{parameters:,} parameters"
+    )
+
+
+def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int, preflight: bool) -> bool:
+    """Train, save, report; returns whether Ctrl-C ended it."""
+    begin, start = run.step, time.perf_counter()
+    with deferred_interrupt() as interrupt, _Bar(run, stop_at) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.update(step, loss)
+            if save_every and step % save_every == 0:
+                save_checkpoint(folder, run.checkpoint())
+
+        train_run(
+            run,
+            stop_at=stop_at,
+            on_first_batch=_preflight if preflight else None,
+            on_step=on_step,
+            should_stop=lambda: interrupt.asked,
+        )
+        save_checkpoint(folder, run.checkpoint())
+    seconds = time.perf_counter() - start
+    done = run.step - begin
+    typer.echo(f"trained {done:,} steps in {seconds:.1f} s ({done / seconds:,.0f} steps/s)")
+    state = "interrupted" if interrupt.asked else "stopped" if run.step < run.recipe.steps else "finished"
+    typer.echo(f"{state} at step {run.step:,} of {run.recipe.steps:,}, saved to {folder}")
+    if state != "finished":
+        typer.echo(f"go on with: unstuck lm train --resume {folder}")
+    return interrupt.asked
+
+
+def _preflight(model: CharMLP, batch: Batch, loss_fn: LossFn) -> None:
+    import unstuck
+
+    typer.echo(unstuck.check(model, batch, loss_fn).render())
+
+
+def _print_losses(run: Run) -> None:
+    for part in ("train", "val"):
+        examples = run.corpus.part(part)
+        typer.echo(loss_line(part, evaluate(run.model, examples), len(examples)))
+
+
+class _Bar:
+    """A progress bar with loss, rate and time left; silent where standard error is no terminal."""
+
+    def __init__(self, run: Run, stop_at: int | None) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} steps/s"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.task = self.progress.add_task(
+            "", total=stop_at or run.recipe.steps, completed=run.step, loss=0.0, rate=0.0
+        )
+        self.losses: list[float] = []
+        self.begin, self.start = run.step, time.perf_counter()
+        self.shown = self.start
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: int, loss: float) -> None:
+        """Note a step's loss; redraw when it is time. The first call shows the bar."""
+        self.losses.append(loss)
+        now = time.perf_counter()
+        if now - self.shown < REFRESH:
+            return
+        self.progress.start()
+        mean = sum(self.losses) / len(self.losses)
+        self.progress.update(self.task, completed=step, loss=mean, rate=(step - self.begin) / (now - self.start))
+        self.losses.clear()
+        self.shown = now
