@@ -19,7 +19,7 @@ from unstuck.cli.lm_common import Data, choice, loss_line, note, one_line_errors
 from unstuck.lm.activations import ACTIVATIONS
 from unstuck.lm.checkpoint import holds_checkpoint, load_checkpoint, save_checkpoint
 from unstuck.lm.data import PARTS, SHIPPED, SPLITS, read_words
-from unstuck.lm.errors import LmError, require_whole
+from unstuck.lm.errors import LmError, require_choice, require_whole
 from unstuck.lm.evaluate import evaluate
 from unstuck.lm.examples import TARGETS, build_corpus
 from unstuck.lm.files import require_writable

@@ -10,7 +10,7 @@ import typer
 from unstuck.cli.lm_common import Data, Folder, choice, loss_line, note, one_line_errors, use_threads
 from unstuck.lm.checkpoint import Checkpoint, load_checkpoint
 from unstuck.lm.data import PARTS, WordList, read_words
-from unstuck.lm.errors import LmError
+from unstuck.lm.errors import LmError, require_choice
 from unstuck.lm.evaluate import evaluate
 from unstuck.lm.examples import Corpus, Examples, build_corpus, examples_of
 from unstuck.lm.model import CharMLP
