@@ -1,0 +1,91 @@
+"""A browser without a network: Debian's chromium, driven by Playwright (https://playwright.dev/python/)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+COMMANDS = ("chromium", "chromium-browser", "google-chrome")
+MISSING = f"no browser: none of {', '.join(COMMANDS)} is on the PATH; `apt install chromium` brings one"
+
+
+def chromium() -> str:
+    """Return the browser's path; without one the test is skipped, in continuous integration (`CI` set) it fails."""
+    found = next((path for path in map(shutil.which, COMMANDS) if path), None)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    return found
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """One browser for the tests of this folder; it is gone before others, which may run event loops of their own."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path)
+        yield started
+        started.close()
+
+
+@dataclass
+class Visit:
+    """An open page, and what went on behind it."""
+
+    page: Page
+    said: list[str] = field(default_factory=list)
+    """Whatever the console was told, and errors that nothing caught."""
+    asked: list[str] = field(default_factory=list)
+    """The addresses that were asked for, that of the page first; data: and blob: are no addresses."""
+
+    def value(self, script: str, *arguments: Any) -> Any:
+        """Return what a JavaScript expression or function gives in the page."""
+        return self.page.evaluate(script, *arguments)
+
+    def draw_all(self) -> int:
+        """Open all sections and bring each chart into sight; returns how many charts there are, all drawn."""
+        self.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        charts = self.page.locator(".chart:visible")
+        for number in range(charts.count()):
+            charts.nth(number).scroll_into_view_if_needed()
+            charts.nth(number).locator("canvas").wait_for()
+        return charts.count()
+
+    @property
+    def overflow(self) -> int:
+        """How many CSS pixels the page is wider than its window."""
+        return int(self.value("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Open an address, or a file by its path, in a window of its own that has no network unless `offline` is False."""
+    contexts = []
+
+    def go(
+        where: str | Path, *, width: int = 1180, height: int = 900, scheme: str = "light", offline: bool = True
+    ) -> Visit:
+        size: Any = {"width": width, "height": height}
+        context = browser.new_context(viewport=size, color_scheme=scheme, offline=offline)  # type: ignore[arg-type]
+        contexts.append(context)
+        made = Visit(context.new_page())
+        made.page.on("console", lambda message: made.said.append(f"{message.type}: {message.text}"))
+        made.page.on("pageerror", lambda error: made.said.append(f"error: {error}"))
+        context.on("request", lambda request: _note(made, request.url))
+        made.page.goto(where.resolve().as_uri() if isinstance(where, Path) else where)
+        return made
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def _note(made: Visit, address: str) -> None:
+    if not address.startswith(("data:", "blob:")):
+        made.asked.append(address)
