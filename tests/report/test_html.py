@@ -143,7 +143,7 @@ class TestPage:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(html, "MOST_OPEN", 3)
             opened = re.findall(r'<details class="part" id="([a-z-]+)" open>', made.render("html"))
-        assert [name for name in opened if name in html.CAPTIONS] == ["loss"]
+        assert [name for name in opened if name in html.NOTHING] == ["loss"]
 
 
 @pytest.fixture(scope="module")

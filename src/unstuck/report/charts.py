@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unstuck.findings import Finding
 from unstuck.report import chartdata as data
 from unstuck.report import panels
-from unstuck.report.report import Report, starting_loss
+from unstuck.report.report import AppliedFix, Report, starting_loss
 from unstuck.report.style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, RED, WIDTH, altair, unvalidated, values
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ NAMES: dict[str, str] = {
 }
 """The charts by name, in the order of the page, with their titles."""
 
+HALO = "halo"  # the style that a page may give a broad stroke in its own colour
+MOST_RANGES = 24  # findings whose steps are shown below the loss
+MOST_FIXES = 24
 ENDINGS = ("png", "svg", "html")
 FEW = 8  # lines that are told apart by colour and dash; of more, the colour says how deep
 GUIDE = -3.0  # log10 of update-to-data; Karpathy 2022, https://github.com/karpathy/nn-zero-to-hero (lecture 4)
@@ -79,7 +83,7 @@ def save(made: alt.TopLevelMixin, path: Path, *, scale: float = 2.0) -> None:
 
 def available(report: Report) -> Iterable[tuple[str, Any]]:
     """Yield (name, chart without title or theme) of each chart of one panel for which the run has numbers."""
-    for name in ("loss", "saturation", "updates", "depth", "batchnorm"):
+    for name in ("loss", "saturation", "updates", "depth", "batchnorm", "fixes"):
         made = _MAKERS[name](report)
         if made is not None:
             yield name, made
@@ -111,8 +115,10 @@ def _lines(alt: Any, rows: data.Rows, y: Any) -> Any:
     shown = {"x": _steps_axis(alt), "y": y, "detail": "place:N"}
     if len({row["place"] for row in rows}) <= FEW:
         order = alt.EncodingSortField("order", op="min")
-        shown["color"] = alt.Color("place:N", sort=order, scale=alt.Scale(range=list(COLOURS)), title=None)
-        shown["strokeDash"] = alt.StrokeDash("place:N", sort=order, title=None)
+        dashes = alt.Legend(symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
+        scale = alt.Scale(range=list(COLOURS))
+        shown["color"] = alt.Color("place:N", sort=order, scale=scale, title=None, legend=dashes)
+        shown["strokeDash"] = alt.StrokeDash("place:N", sort=order, title=None, legend=dashes)
     else:
         shown["color"] = alt.Color("order:Q", scale=alt.Scale(scheme="viridis"), title="depth (0 = first)")
     numbers = [name for name in ("log10", "value") if name in rows[0]]
@@ -126,10 +132,13 @@ def _rule(alt: Any, value: float, text: str, *, above: bool = True) -> Any:
     """Return a dashed horizontal line with its text above or below it."""
     at = alt.Chart(values([{"at": value, "text": text}]))
     rule = at.mark_rule(strokeDash=[6, 4], color=RED, strokeWidth=1.5).encode(y="at:Q")
-    label = at.mark_text(align="right", dx=-4, dy=-7 if above else 8, fontWeight="bold").encode(
-        x=alt.value("width"), y="at:Q", text="text:N"
-    )
-    return rule + label
+    texts = [  # the first one, in the page's colour, keeps lines from crossing the second
+        at.mark_text(align="right", dx=-4, dy=-7 if above else 8, fontWeight="bold", style=style).encode(
+            x=alt.value("width"), y="at:Q", text="text:N"
+        )
+        for style in (HALO, "label")
+    ]
+    return rule + texts[0] + texts[1]
 
 
 # -- the charts -------------------------------------------------------------------------------------------------------
@@ -178,15 +187,18 @@ def _loss_scale(alt: Any, shown: list[float], baseline: float | None) -> Any:
 
 
 def _ranges(report: Report) -> data.Rows:
-    return [
-        {
-            "order": order,
-            "text": f"{cause.root.severity}: {cause.root.code} {cause.root.name}",
-            "step": cause.root.steps[0],
-            "end": max(cause.root.steps[1], cause.root.steps[0] + 1),
-        }
-        for order, cause in enumerate(report.causes)
-    ]
+    """Return rows of text, first and last step: each root cause, and below it what it explains, by code."""
+    shown: list[tuple[str, list[Finding]]] = []
+    for cause in report.causes:
+        shown.append((f"{cause.root.severity}: {cause.root.code} {cause.root.name}", [cause.root, *cause.also]))
+        for code in dict.fromkeys(symptom.code for symptom in cause.symptoms):
+            alike = [symptom for symptom in cause.symptoms if symptom.code == code]
+            shown.append((f"└ {code} {alike[0].name}", alike))
+    rows = []
+    for order, (text, found) in enumerate(shown[:MOST_RANGES]):
+        first, last = min(f.steps[0] for f in found), max(f.steps[1] for f in found)
+        rows.append({"order": order, "text": text, "step": first, "end": max(last, first + 1)})
+    return rows
 
 
 def _finding_bars(alt: Any, ranges: data.Rows, x: Any) -> Any:
@@ -194,6 +206,8 @@ def _finding_bars(alt: Any, ranges: data.Rows, x: Any) -> Any:
         y=alt.Y("order:O", axis=alt.Axis(labels=False, ticks=False, minExtent=44, title="findings"))
     )
     tooltip = ["text:N", "step:Q", "end:Q"]
+    x = x.copy()
+    x.axis = alt.Axis(labels=False, ticks=False, title=None)  # that of the loss, right above
     bar = base.mark_bar(color=ORANGE, opacity=0.45, height=16).encode(x=x, x2="end:Q", tooltip=tooltip)
     begin = base.mark_tick(color=ORANGE, thickness=3, size=16).encode(x=x)  # also of a range of one step
     label = base.mark_text(align="left", dx=8, fontWeight="bold").encode(x=alt.value(0), text="text:N")
@@ -284,28 +298,40 @@ def _batch_norms(report: Report) -> Any:
 
 
 def _fixes(report: Report) -> Any:
+    """Return a panel a repair: what it changed, before and after, with the numbers."""
+    panels = [_fix(number, fix) for number, fix in enumerate(report.fixes[:MOST_FIXES], 1)]
+    known = [panel for panel in panels if panel is not None]
+    return altair().vconcat(*known, spacing=14) if known else None
+
+
+def _fix(number: int, fix: AppliedFix) -> Any:
     alt = altair()
-    rows = []
-    for number, fix in enumerate(report.fixes, 1):
-        what = data.shorten(f"{number}. {fix.code} {fix.name}: {fix.site}: {fix.statistic}", 90)
-        for when, value in (("before", fix.before), ("after", fix.after)):
-            if value is not None and math.isfinite(value):
-                rows.append({"fix": what, "when": when, "value": value, "unit": fix.unit})
+    measured = [(when, v) for when, v in (("before", fix.before), ("after", fix.after)) if v is not None]
+    rows = [
+        {
+            "when": when,
+            "value": value,
+            "unit": fix.unit,
+            "text": f"{when} {value:.4g}{'' if fix.unit == '1' else f' {fix.unit}'}",
+        }
+        for when, value in measured
+        if math.isfinite(value)
+    ]
     if not rows:
         return None
-    return (
-        alt.Chart(values(rows))
-        .mark_point(size=90, filled=True)
-        .encode(
-            x=alt.X("value:Q", title=None, axis=alt.Axis(format="~r", tickCount=6)),
-            color=_two(alt.Color, "when", ["before", "after"], [ORANGE, GREEN]),
-            shape=_two(alt.Shape, "when", ["before", "after"], ["cross", "circle"]),
-            tooltip=["fix:N", "when:N", "value:Q", "unit:N"],
-        )
-        .properties(width=WIDTH, height=30)
-        .facet(facet=alt.Facet("fix:N", title=None, sort=list(dict.fromkeys(row["fix"] for row in rows))), columns=1)
-        .resolve_scale(x="independent")
+    low, high = min(row["value"] for row in rows), max(row["value"] for row in rows)
+    scale = alt.Scale(type="log", nice=True) if 0 < 100 * low < high else alt.Scale(zero=True, nice=True)
+    base = alt.Chart(values(rows)).encode(
+        x=alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(format="~r", tickCount=6)),
+        tooltip=["when:N", "value:Q", "unit:N"],
     )
+    path = base.mark_line(color=GREY, strokeDash=[3, 3])
+    points = base.mark_point(size=110, filled=True).encode(
+        color=_two(alt.Color, "when", ["before", "after"], [ORANGE, GREEN]),
+        shape=_two(alt.Shape, "when", ["before", "after"], ["cross", "circle"]),
+    )
+    title = alt.Title(data.shorten(f"{number}. {fix.code} {fix.name}: {fix.site}: {fix.statistic}", 90), anchor="start")
+    return (path + points).properties(title=title, width=WIDTH, height=34)
 
 
 _MAKERS: dict[str, Callable[[Report], Any]] = {

@@ -18,6 +18,7 @@ from typing import Any
 from unstuck.findings import Finding
 from unstuck.report import chartdata as data
 from unstuck.report.charts import NAMES
+from unstuck.report.lesson import lesson
 from unstuck.report.pagedata import as_json, numbers
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
 from unstuck.report.style import altair
@@ -32,10 +33,12 @@ LONGEST = 2_000  # characters of one text of the user's program
 MOST_ALSO = 30  # further places of one fault that are named
 
 CAPTIONS = {
-    "loss": "Each point is the mean of the steps up to the next one, the band their lowest and highest. The bars below "
-    "are the steps that each root cause was measured at.",
+    "loss": "Each point is the mean of the steps up to the next one, the band their lowest and highest. The dashed "
+    "line is the loss of predictions that know nothing: whatever is above it at the start, the initialisation put "
+    "there. The bars below are the steps that each root cause, and what it explains, was measured at.",
     "activations": "What enters each activation function. The shaded part is the responsive interval, where its "
-    "derivative is at least 6 % of its maximum: what lies outside is saturated. The dashed outline is the first step.",
+    "derivative is at least 6 % of its maximum. What lies outside (orange) is saturated: almost no gradient comes back "
+    "through it. The dashed outline is the first step.",
     "saturation": "The share of each activation function's elements that is outside its responsive interval. For "
     "rectifiers about a half is usual.",
     "dead-units": "A row is a unit, a column a sampled step: the lighter, the more of the unit's elements were "
@@ -47,6 +50,7 @@ CAPTIONS = {
     "at the first and at the last sampled step. Level lines are what an initialisation aims at.",
     "batchnorm": "How far each batch's statistics are from the running ones, medians over the units: means apart in "
     "running standard deviations, and the ratio of the variances.",
+    "fixes": "What each repair was to change, measured before it (cross) and after it (circle).",
 }
 NOTHING = {
     "loss": "No value of the loss was seen.",
@@ -58,6 +62,7 @@ NOTHING = {
     "depth": "No weight layer was seen.",
     "batchnorm": "The network has no batch normalisation with running statistics.",
 }
+IN_ORDER = "Root causes in the order in which they act; what one explains should go when it is mended."
 CARDS = ("activations", "dead-units", "gradients")
 SLIDERS = ("activations", "gradients")
 
@@ -84,7 +89,7 @@ def render(report: Report) -> str:
             "<main>\n",
             *_causes(report),
             *_charts(report, content),
-            *_fixes(report),
+            *_fixes(report, content),
             *_not_checked(report),
             *_cost(report),
             "</main>\n<noscript><p>The charts need JavaScript; the findings do not.</p></noscript>\n",
@@ -177,7 +182,7 @@ def _bar() -> str:
     return (
         f'<div class="bar"><div><nav aria-label="Sections">{items}</nav><label for="search">Find places '
         '<input type="search" id="search" autocomplete="off"></label> <span id="found" class="muted" '
-        'role="status"></span></div></div>\n'
+        'role="status"></span> <button type="button" id="theme">Theme: system</button></div></div>\n'
     )
 
 
@@ -188,6 +193,11 @@ def _causes(report: Report) -> Iterator[str]:
     yield '<section id="causes" aria-label="Root causes">\n'
     if not report.causes:
         yield '<section class="part"><p>None of the rules that could judge found a fault.</p></section>\n'
+    elif len(report.causes) > 1 or report.causes[0].symptoms:
+        yield f'<p class="muted">{IN_ORDER}</p>\n'
+    if kept := sum(fix.kept for fix in report.fixes):
+        faults = "1 fault was" if kept == 1 else f"{kept} faults were"
+        yield f'<p>{faults} mended: <a href="#fixes">before and after</a></p>\n'
     for cause in report.causes:
         yield from _cause(cause)
     if report.silenced:
@@ -212,13 +222,15 @@ def _cause(cause: Cause) -> Iterator[str]:
         yield f"<details{' open' if len(cause.symptoms) <= 4 else ''}><summary>Explains "
         yield ", ".join(f"{plain(name)}{f' ×{n}' if n > 1 else ''}" for name, n in shared(cause.symptoms))
         items = (
-            f'<li>{s.code} <span class="code">{user(place(s.location) or s.site, 200)}</span>: {user(s.message)}</li>'
+            f'<li>{plain(s.code)} <span class="code">{user(place(s.location) or s.site, 200)}</span>: '
+            f"{user(s.message)}{''.join(_evidence(s))}</li>"
             for s in cause.symptoms
         )
         yield f"</summary><ul>{''.join(items)}</ul></details>\n"
-    if root.fixes:
-        yield f"<p>Remedy: {plain(', '.join(root.fixes))} · <code>unstuck rule {root.code}</code></p>\n"
-    yield "</article>\n"
+    yield lesson(root.code)
+    more = f"<code>unstuck rule {plain(root.code)}</code> says more"
+    remedy = f"Remedy: {plain(', '.join(root.fixes))} · " if root.fixes else ""
+    yield f'<p class="muted">{remedy}{more}</p>\n</article>\n'
 
 
 def _evidence(finding: Finding) -> Iterator[str]:
@@ -268,10 +280,14 @@ def _charts(report: Report, content: dict[str, Any]) -> Iterator[str]:
         if body is not NOTHING[name]:
             slopes = data.depth_slopes(report.trace) if name == "depth" else []
             more = f"<ul>{''.join(f'<li>{user(slope)}</li>' for slope in slopes)}</ul>" if slopes else ""
-            body = f"<figure><figcaption>{CAPTIONS[name]}</figcaption>{more}{body}</figure>"
+            body = _figure(name, f"{more}{body}")
         else:
             body = f'<p class="muted">{body}</p>'
         yield _part(name, title, body, opened=few or name == "loss")
+
+
+def _figure(name: str, body: str) -> str:
+    return f"<figure><figcaption>{CAPTIONS[name]}</figcaption>{body}</figure>"
 
 
 def _slider(name: str) -> str:
@@ -284,8 +300,11 @@ def _slider(name: str) -> str:
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def _fixes(report: Report) -> Iterator[str]:
+def _fixes(report: Report, content: dict[str, Any]) -> Iterator[str]:
     body = "".join(_fix(fix) for fix in report.fixes) or '<p class="muted">Nothing was mended in this run.</p>'
+    if "fixes" in content["charts"]:
+        chart = f'<div class="chart" data-chart="fixes" role="img" aria-label="{NAMES["fixes"]}"></div>'
+        body = _figure("fixes", chart) + body
     body += "".join(f"<p>Not mended: {user(text)}</p>" for text in report.withheld)
     yield _part("fixes", NAMES["fixes"], body, opened=True)
 

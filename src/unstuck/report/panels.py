@@ -6,9 +6,14 @@ from typing import Any
 
 from unstuck.report import chartdata as data
 from unstuck.report.report import Report
-from unstuck.report.style import BLUE, GREEN, GREY, GREYS, altair, values
+from unstuck.report.style import BLUE, GREEN, GREY, GREYS, ORANGE, altair, values
 
 PANELS = 12  # small charts in a chart by itself
+
+
+_OUTSIDE = (  # a bin whose middle lies outside the responsive interval
+    "isValid(datum.low) && (datum.x0 + datum.x1 < 2 * datum.low || datum.x0 + datum.x1 > 2 * datum.high)"
+)
 
 
 def histogram_layers(source: Any, *, magnitudes: bool) -> Any:
@@ -21,7 +26,8 @@ def histogram_layers(source: Any, *, magnitudes: bool) -> Any:
     x = alt.X("x0:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format="~r", tickCount=5))
     y = alt.Y("share:Q", title="share", axis=alt.Axis(format="%", tickCount=3), scale=alt.Scale(zero=True))
     base = alt.Chart(source)
-    bars = base.mark_rect(color=BLUE, opacity=0.85).encode(x=x, x2="x1:Q", y=y, y2=alt.Y2Datum(0))
+    colour = alt.value(BLUE) if magnitudes else alt.condition(_OUTSIDE, alt.value(ORANGE), alt.value(BLUE))
+    bars = base.mark_rect(opacity=0.85).encode(x=x, x2="x1:Q", y=y, y2=alt.Y2Datum(0), color=colour)
     outline = base.mark_line(interpolate="step-after", color=GREY, strokeDash=[3, 2], strokeWidth=1.3).encode(
         x="x0:Q", y="first:Q"
     )

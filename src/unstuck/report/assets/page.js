@@ -6,14 +6,33 @@
   const drawn = new Map(); // element -> {view, redraw}
   let wanted = "";
 
+  const THEMES = { system: "(prefers-color-scheme: dark)", light: "not all", dark: "all" }; // when page.css is dark
+  const KEPT = "unstuck-theme";
+  const darkRule = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])
+    .find((rule) => rule.conditionText === THEMES.system);
+  let chosen = "system";
+  try { chosen = localStorage.getItem(KEPT) || chosen; } catch { /* this browser keeps nothing for a page */ }
+
+  function isDark() {
+    return chosen === "system" ? dark.matches : chosen === "dark";
+  }
+
+  function paint() {
+    chosen = chosen in THEMES ? chosen : "system";
+    darkRule.media.mediaText = THEMES[chosen];
+    document.documentElement.style.colorScheme = chosen === "system" ? "" : chosen;
+    document.getElementById("theme").textContent = `Theme: ${chosen}`;
+  }
+
   function theme() {
-    const text = dark.matches ? "#e7eaee" : "#1b1f24";
-    const line = dark.matches ? "#4a525c" : "#c3c9d0";
+    const [text, line, ground] = isDark() ? ["#e7eaee", "#4a525c", "#1f242b"] : ["#1b1f24", "#c3c9d0", "#f4f6f8"];
     const axis = { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line,
       gridOpacity: 0.6, labelLimit: 170, labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
     const legend = { labelColor: text, titleColor: text, labelLimit: 260, symbolLimit: 8, orient: "bottom",
       columns: document.documentElement.clientWidth < 600 ? 1 : 3, direction: "horizontal" };
-    return { background: "transparent", axis, legend, title: { color: text }, text: { color: text },
+    return { background: "transparent", axis, legend, text: { color: text },
+      title: { color: text, fontSize: 12, limit: Math.max(200, document.querySelector("main").clientWidth - 110) },
+      style: { halo: { stroke: ground, strokeWidth: 4, strokeOpacity: 0.85 } },
       view: { stroke: line }, font: "system-ui, DejaVu Sans, sans-serif" };
   }
 
@@ -43,17 +62,25 @@
     return result.view;
   }
 
-  function search(view) {
+  function search({ view, step, places }) { // `step`: the height of a place's row, if each has one
+    if (step) { view.height(step * Math.max(1, places.filter(isFound).length)); }
     try { view.signal("search", wanted).runAsync(); } catch { /* a chart without places */ }
+  }
+
+  function isFound(name) {
+    return name.toLowerCase().includes(wanted.toLowerCase());
   }
 
   async function drawWhole(element) {
     const packed = data.charts[element.dataset.chart];
     const spec = { ...packed.spec, datasets: {} };
     for (const [name, table] of Object.entries(packed.datasets)) { spec.datasets[name] = rows(table); }
+    const step = spec.height && spec.height.step;
+    const places = step ? [...new Set(Object.values(spec.datasets).flatMap((table) => table.map((row) => row.place)))] : [];
+    if (step) { spec.height = step * places.length; }
     const view = await embed(element, fitted(spec, element.clientWidth));
-    drawn.set(element, { view, redraw: () => drawWhole(element), width: element.clientWidth });
-    search(view);
+    drawn.set(element, { view, step, places, redraw: () => drawWhole(element), width: element.clientWidth });
+    search(drawn.get(element));
   }
 
   function frameOf(card, step) { // the latest frame not after a step
@@ -180,6 +207,7 @@
     }
   }
 
+  paint();
   document.querySelectorAll("[data-cards]").forEach(cardsOf);
   document.querySelectorAll("[data-chart]").forEach((element) => inSight.observe(element));
 
@@ -189,13 +217,13 @@
     let shown = 0;
     let all = 0;
     Object.values(data.cards).forEach((group) => (group.elements || []).forEach((element) => {
-      const found = element.card.card.name.toLowerCase().includes(wanted.toLowerCase());
+      const found = isFound(element.card.card.name);
       element.hidden = !found;
       all += 1;
       shown += found ? 1 : 0;
     }));
     document.getElementById("found").textContent = wanted ? `${shown} of ${all} panels` : "";
-    drawn.forEach(({ view }) => { if (view) { search(view); } });
+    drawn.forEach((shown) => { if (shown.view) { search(shown); } });
   });
 
   function again(wanted) {
@@ -204,6 +232,13 @@
     });
   }
   dark.addEventListener("change", () => again(() => true));
+  document.getElementById("theme").addEventListener("click", () => {
+    const names = Object.keys(THEMES);
+    chosen = names[(names.indexOf(chosen) + 1) % names.length];
+    try { localStorage.setItem(KEPT, chosen); } catch { /* it holds until the page is closed */ }
+    paint();
+    again(() => true);
+  });
   let timer = null;
   addEventListener("resize", () => {
     clearTimeout(timer);
