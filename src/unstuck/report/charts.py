@@ -307,15 +307,8 @@ def _fixes(report: Report) -> Any:
 def _fix(number: int, fix: AppliedFix) -> Any:
     alt = altair()
     measured = [(when, v) for when, v in (("before", fix.before), ("after", fix.after)) if v is not None]
-    rows = [
-        {
-            "when": when,
-            "value": value,
-            "unit": fix.unit,
-            "text": f"{when} {value:.4g}{'' if fix.unit == '1' else f' {fix.unit}'}",
-        }
-        for when, value in measured
-        if math.isfinite(value)
+    rows: data.Rows = [
+        {"when": when, "value": value, "unit": fix.unit} for when, value in measured if math.isfinite(value)
     ]
     if not rows:
         return None
