@@ -45,7 +45,11 @@ def run(way: str, seed: int, steps: int, data: Path | None, folder: Path) -> tup
     if way == "by hand":
         script = folder / SCRIPT.name
         script.write_text(corrected(SCRIPT.read_text(encoding="utf-8")), encoding="utf-8")
-    command = [sys.executable, *(["-m", "unstuck", "run", "--unsafe-fixes"] if way == "unstuck" else []), str(script)]
+    command = [
+        sys.executable,
+        *(["-m", "unstuck", "run", "--no-record", "--unsafe-fixes"] if way == "unstuck" else []),
+        str(script),
+    ]
     words = data or SCRIPT.parents[1] / "src" / "unstuck" / "lm" / "data" / "names.txt"
     command += ["--steps", str(steps), "--seed", str(seed), "--data", str(words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 
+os.environ["UNSTUCK_RECORD"] = "0"  # runs are kept where a test is about that, and nowhere else
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

@@ -61,6 +61,7 @@ class TestPrecedence:
         pyproject("[tool.unstuck]\nevery = 2\n")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("UNSTUCK_IGNORE", "U")
+        monkeypatch.delenv("UNSTUCK_RECORD")
         assert load() == Config(2, (), ("U",))
 
     def test_variables_of_other_programs_are_not_read(self, tmp_path):
@@ -94,7 +95,7 @@ class TestUnknownKeys:
     def test_with_nothing_near_all_are_named(self):
         assert error(zzz=1) == (
             "unknown key 'zzz' in the arguments; known: every, extend_select, "
-            "fail_on, ignore, overhead, per_site_ignores, record, select, thresholds"
+            "fail_on, ignore, keep_megabytes, keep_runs, overhead, per_site_ignores, record, select, thresholds"
         )
 
 
@@ -212,6 +213,7 @@ class TestTables:
         ("line", "message"),
         [
             ("fail-on = 'info'", "fail-on in {} must be one of error, warning, never, got 'info'"),
+            ("keep-runs = 'all'", "keep_runs in {} must be a whole number, got 'all'"),
             ("fail-no = 'error'", "unknown key 'fail-no' in {}; did you mean fail-on?"),
             (
                 "thresholds = 3",
@@ -236,3 +238,7 @@ class TestTables:
     def test_what_cannot_be_used(self, pyproject, tmp_path, line, message):
         file = pyproject(f"[tool.unstuck]\n{line}\n")
         assert error(folder=tmp_path) == message.format(f"[tool.unstuck] in {file}")
+
+    @pytest.mark.parametrize("name", ["keep_runs", "keep_megabytes"])
+    def test_nothing_is_not_kept_of_all(self, name):
+        assert error(**{name: 0}) == f"{name.replace('_', '-')} must be a whole number of at least 1, got 0"

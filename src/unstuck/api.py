@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -33,7 +34,8 @@ from unstuck.rules.causes import causal_order, group
 from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Trace
-from unstuck.trace.recording import Recording
+from unstuck.trace.folder import forget
+from unstuck.trace.recording import Recording, begin_recording
 
 TRIAL_STEPS = 200  # of a fix; enough for a loss to show whether it got worse
 
@@ -95,6 +97,7 @@ class Run:
         max_steps: int | None = None,
         title: str = "training",
         recording: Recording | None = None,
+        record: bool | str | os.PathLike[str] = False,
     ) -> None:
         self.config = config
         self.title = title
@@ -111,20 +114,31 @@ class Run:
         self._begun = self._ended = 0.0
         self._started = ""
         self._versions = versions()
-        self._recording = recording
-        if recording is not None:
-            recording.follow(self.session.trace)
-            self.session.when_complete = self._hand_over
+        self._recording = recording  # ended by who gave it
+        self._record = record
 
     def __enter__(self) -> Run:
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._begun = time.perf_counter()
-        self.session.start()
+        if self._record is not False:
+            self._recording = begin_recording(self._record, self.title, self.config)
+        if self._recording is not None:
+            self._recording.follow(self.session.trace, self._about)
+            self._recording.hand_over(self.session.trace, self._about())  # that there is such a run
+            self.session.when_complete = self._hand_over
+        try:
+            self.session.start()
+        except BaseException:
+            if self._recording is not None:
+                self._recording.discard(self.session.trace)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended = time.perf_counter()
         self.session.stop()
+        if self._record is not False:
+            self.end_recording(self.report())
 
     @property
     def fixes(self) -> tuple[Fix, ...]:
@@ -165,6 +179,7 @@ class Run:
         """Have a sampled step written down, now that it is complete."""
         trace = self.session.trace
         if self._recording is not None and trace.journal is not None and trace.journal.tables:
+            self.session.note_cost()
             self._recording.hand_over(trace, self._about())
 
     def _about(self) -> dict[str, Any]:
@@ -177,6 +192,7 @@ class Run:
             "fixes": self.fixes,
             "withheld": self._withheld(),
             "process": os.getpid(),
+            "host": platform.node(),
         }
 
     def end_recording(self, report: Report) -> Path | None:
@@ -189,6 +205,7 @@ class Run:
             return None
         if not (report.trace.facts.backward_calls or report.causes):
             recording.discard(self.session.trace)
+            forget(recording.path)
             return None
         verdict = {"ok": report.ok, "causes": [f"{cause.root.code} {cause.root.name}" for cause in report.causes]}
         ended = datetime.now(UTC).isoformat(timespec="seconds")
@@ -230,6 +247,7 @@ def watch(
     fix: bool = False,
     unsafe_fixes: bool = False,
     pretrained: bool = False,
+    record: bool | str | os.PathLike[str] | None = None,
 ) -> Run:
     """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
 
@@ -242,10 +260,14 @@ def watch(
     changing the training (outputs in training mode stay equal), `unsafe_fixes` also its initialisation during the first
     forward pass, its learning rate and dead units later; `pretrained` says that it does not start from its
     initialisation (known without saying when `load_state_dict` is called inside the block), and has unsafe fixes
-    withheld. Raises ConfigError for a setting that cannot be used, UnknownRuleError for a code no rule has, and
-    SessionError when another run is being watched.
+    withheld. `record=True` keeps the run below `.unstuck`, where `unstuck report latest` finds it, a path in that
+    folder or .sqlite file; of a process that dies, all but the last two seconds are kept. Raises ConfigError for a
+    setting that cannot be used and UnknownRuleError for a code no rule has; entering the block raises SessionError when
+    another run is being watched, and StoreError (a ValueError) where nothing can be written.
     """
-    run = Run(load(every=every, overhead=overhead, select=select, ignore=ignore), fix=fix, unsafe_fixes=unsafe_fixes)
+    config = load(every=every, overhead=overhead, select=select, ignore=ignore)
+    title = Path(sys.argv[0]).name if record and sys.argv[0] else "training"
+    run = Run(config, fix=fix, unsafe_fixes=unsafe_fixes, title=title, record=False if record is None else record)
     run.session.trace.facts.weights_loaded = pretrained
     return run
 

@@ -33,9 +33,10 @@ class Config:
     `overhead`: the share of the training time that watching may add. `every`: sample each N-th step instead. `select`
     and `ignore`: rule codes or prefixes to judge by and to leave out; `extend_select`: more of them to judge by.
     `fail_on`: the severity from which on a run counts as failed ("error", "warning" or "never"). `record`: whether
-    `unstuck run` keeps each run below `.unstuck`. `thresholds`: rule code -> name -> value that replaces the rule's
-    own. `per_site_ignores`: pattern for a site's label -> rule codes or prefixes that are silenced there. Raises
-    ConfigError for values that cannot be used, and for both `every` and `overhead`.
+    `unstuck run` keeps each run below `.unstuck`; when one begins there, the oldest finished ones go that are more than
+    `keep_runs`, or more than `keep_megabytes` (of 2^20 bytes) together. `thresholds`: rule code -> name -> value that
+    replaces the rule's own. `per_site_ignores`: pattern for a site's label -> rule codes or prefixes that are silenced
+    there. Raises ConfigError for values that cannot be used, and for both `every` and `overhead`.
     """
 
     every: int | None = None
@@ -44,7 +45,9 @@ class Config:
     overhead: float = DEFAULT_OVERHEAD
     extend_select: tuple[str, ...] = ()
     fail_on: str = "never"
-    record: bool = False
+    record: bool = True
+    keep_runs: int = 50
+    keep_megabytes: int = 1024
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     per_site_ignores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -63,6 +66,10 @@ class Config:
             raise ConfigError(f"fail-on must be one of {', '.join(FAIL_ON)}, got {self.fail_on!r}")
         if not isinstance(self.record, bool):
             raise ConfigError(f"record must be true or false, got {self.record!r}")
+        for name in ("keep_runs", "keep_megabytes"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise ConfigError(f"{name.replace('_', '-')} must be a whole number of at least 1, got {number!r}")
         for name in ("select", "ignore", "extend_select"):
             if not isinstance(getattr(self, name), tuple):
                 raise ConfigError(f"{name} must be a tuple of rule codes, got {getattr(self, name)!r}")
@@ -73,9 +80,9 @@ def load(folder: Path | None = None, environment: Mapping[str, str] | None = Non
 
     The pyproject.toml is the nearest one in `folder` (default: the current one) or above. Environment variables are
     UNSTUCK_EVERY, UNSTUCK_OVERHEAD, UNSTUCK_SELECT, UNSTUCK_EXTEND_SELECT, UNSTUCK_IGNORE, UNSTUCK_FAIL_ON,
-    UNSTUCK_RECORD; lists are separated by commas, and the overhead is a number or a percentage ("0.01", "1%"). Of
-    `every` and `overhead` the later source's counts. In the file, keys are written with hyphens or underscores. Raises
-    ConfigError.
+    UNSTUCK_RECORD, UNSTUCK_KEEP_RUNS, UNSTUCK_KEEP_MEGABYTES; lists are separated by commas, and the overhead is a
+    number or a percentage ("0.01", "1%"). Of `every` and `overhead` the later source's counts. In the file, keys are
+    written with hyphens or underscores. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     file = _pyproject(folder or Path.cwd())
@@ -205,6 +212,8 @@ _READERS: dict[str, Callable[[str, Any, str], Any]] = {
     "overhead": _share,
     "fail_on": _level,
     "record": _switch,
+    "keep_runs": _number,
+    "keep_megabytes": _number,
     "thresholds": _thresholds,
     "per_site_ignores": _per_site,
 }

@@ -1,4 +1,4 @@
-"""Stored runs on the command line: recorded, listed, deleted, reported on, exported."""
+"""Stored runs on the command line: listed, deleted, reported on, exported."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import csv
 import json
 import os
 import sqlite3
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from unstuck import runs
-from unstuck.runs import FOLDER, find, listed, new_path, state
+from unstuck.trace import folder
+from unstuck.trace.folder import ELSEWHERE_SECONDS, FOLDER, find, listed, state
 from unstuck.trace.store import SCHEMA_VERSION, StoreError, read
+from unstuck.trace.writer import StoreWriter
 
 OVERCONFIDENT = """
     import torch
@@ -33,6 +35,7 @@ OVERCONFIDENT = """
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNSTUCK_RECORD")
     return tmp_path
 
 
@@ -49,43 +52,6 @@ def run_of(cli, script):
 def only_run(folder: Path) -> Path:
     (path,) = (folder / FOLDER).glob("*.sqlite")
     return path
-
-
-class TestRecord:
-    def test_not_unless_asked_for(self, run_of, here):
-        run_of()
-        assert not (here / ".unstuck").exists()
-
-    def test_a_script_that_does_not_train_leaves_nothing(self, cli, script, here):
-        cli("run", "--record", script("print(1)\n"))
-        assert list((here / FOLDER).iterdir()) == []
-
-    def test_a_foreign_file_in_its_place_is_left_alone(self, run_of, here):
-        (here / "run.sqlite").write_text("my notes")
-        said = run_of("--save", here)
-        assert "is not a run that unstuck has stored, and is left alone" in said.refusal
-        assert (here / "run.sqlite").read_text() == "my notes"
-
-    @pytest.mark.parametrize("how", ["option", "file", "environment"])
-    def test_below_the_current_folder(self, run_of, here, monkeypatch, how):
-        if how == "file":
-            (here / "pyproject.toml").write_text("[tool.unstuck]\nrecord = true\n")
-        if how == "environment":
-            monkeypatch.setenv("UNSTUCK_RECORD", "1")
-        run_of(*(["--record"] if how == "option" else []))
-        assert only_run(here).stem.endswith("-train")
-        assert (here / ".unstuck" / ".gitignore").read_text() == "*\n"
-
-    @pytest.mark.parametrize("value", ["2", "maybe", ""])
-    def test_another_value_in_the_environment(self, run_of, monkeypatch, value):
-        monkeypatch.setenv("UNSTUCK_RECORD", value)
-        expected = f"record in the environment (UNSTUCK_…) must be true or false, got {value!r}"
-        assert run_of().refusal == expected
-
-    def test_two_that_begin_in_one_second(self, here):
-        first, second = new_path("a/train.py"), new_path("a/train.py")
-        assert first != second
-        assert new_path("/x/" + "ß …/" + "é" * 99 + "'\n.py").parent == here / FOLDER
 
 
 class TestReport:
@@ -129,14 +95,18 @@ class TestReport:
         db.commit()
         db.close()
         said = cli("report")
-        assert said.err == "unstuck: this run broke off; its last word was after 12 steps\n"
-        assert "L001" in said.out
+        assert (said.code, said.err) == (0, "")
+        assert said.out.splitlines()[:2] == [
+            "unstuck: 1 root cause (L001) in 12 steps of train.py, which broke off",
+            "its process is gone without a word: what it had written by then is judged",
+        ]
+        assert json.loads(cli("report", "--output-format", "json").out)["run"]["unfinished"] == "broken off"
+        (made,) = json.loads(cli("report", "--output-format", "sarif").out)["runs"]
+        assert not made["invocations"][0]["executionSuccessful"]
         assert "broken off" in cli("runs").out
 
     def test_refused(self, cli, run_of, here):
-        assert (
-            cli("report").refusal == "no run is stored below .unstuck/runs; record one: unstuck run --record train.py"
-        )
+        assert cli("report").refusal == f"no run is stored in {here}; watch one: unstuck run train.py"
         run_of("--record")
         assert cli("report", "2099").refusal == "there is no stored run '2099'; `unstuck runs` lists them"
         assert cli("report", "--output-format", "x").refusal.startswith("no output format 'x'; choose from text, json")
@@ -161,8 +131,7 @@ class TestFind:
 
     def test_more_than_one(self, here):
         for name in ("2026-a", "2026-b"):
-            (here / FOLDER).mkdir(parents=True, exist_ok=True)
-            (here / FOLDER / f"{name}.sqlite").touch()
+            StoreWriter(here / f"{name}.sqlite").close()
         with pytest.raises(StoreError, match="2 runs begin with '2026': 2026-a, 2026-b"):
             find("2026")
 
@@ -171,12 +140,12 @@ class TestRuns:
     def test_none(self, cli, here):
         said = cli("runs")
         assert (said.code, said.out) == (0, "")
-        assert said.err == f"unstuck: no runs are stored in {here}; record one: unstuck run --record train.py\n"
+        assert said.err == f"unstuck: no runs are stored in {here}; watch one: unstuck run train.py\n"
         assert cli("runs", "none").refusal == "there is no folder none"
 
     def test_they_are_listed(self, cli, run_of, here):
         run_of("--record")
-        run_of("--save", here / "saved")
+        run_of("--no-record", "--save", here / "saved")
         name = only_run(here).stem
         (here / FOLDER / "other.sqlite").write_text("no run")
         header, *lines = cli("runs").out.splitlines()
@@ -200,7 +169,7 @@ class TestRuns:
     def test_all_but_the_latest_are_deleted(self, cli, run_of, here, keep, left):
         for _ in range(3):
             run_of("--record")
-        run_of("--save", here / "saved")
+        run_of("--no-record", "--save", here / "saved")
         latest = [run.path.name for run in listed(here)][:3][3 - left :]
         said = cli("runs", "--prune", keep)
         assert said.out.startswith(f"{3 - left} {'run' if left == 2 else 'runs'} deleted, ")
@@ -211,7 +180,7 @@ class TestRuns:
         run_of("--record")
         assert cli("runs", "--older-than", 1).out.startswith("0 runs deleted")
         monkeypatch.setattr("unstuck.cli.runs.timedelta", lambda days: timedelta(days=-days))
-        monkeypatch.setattr(runs, "state", lambda _: "running")
+        monkeypatch.setattr(folder, "state", lambda *_: "running")
         assert cli("runs", "--older-than", 1).out.startswith("0 runs deleted")
         monkeypatch.undo()
         monkeypatch.chdir(here)
@@ -223,6 +192,14 @@ def test_how_far_a_run_is():
     assert state({"ended": "now", "process": os.getpid()}) == "ended"
     assert state({"process": os.getpid()}) == "running"
     assert state({"process": 999_999_999}) == state({}) == "broken off"
+
+
+def test_of_a_process_on_another_machine_the_last_change_decides():
+    elsewhere = {"host": "another", "process": os.getpid()}
+    assert state(elsewhere) == "broken off"
+    assert state(elsewhere, time.time() - ELSEWHERE_SECONDS + 10) == "running"
+    assert state(elsewhere, time.time() - ELSEWHERE_SECONDS - 10) == "broken off"
+    assert state({**elsewhere, "ended": "now"}, time.time()) == "ended"
 
 
 class TestExport:

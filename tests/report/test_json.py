@@ -43,6 +43,7 @@ def test_a_healthy_run():
         "exit_code": 0,
         "stopped_by_step_limit": False,
         "probe": False,
+        "unfinished": None,
         "backward_calls": 10,
         "optimizer_steps": 0,
         "skipped_updates": 0,

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unstuck.cli.errors import fail, writable_folder
+from unstuck.trace.folder import FOLDER, keep_private
 
 SCRIPT = "naive_names.py"
 QUICK_STEPS = 2_000
@@ -35,6 +36,8 @@ def demo(
     """Run the naive character-level model under watch, then again with --unsafe-fixes, and compare."""
     script = find_example(SCRIPT)
     writable_folder(out, "the reports")
+    if out.parts[:1] == FOLDER.parts[:1]:
+        keep_private(Path(out.parts[0]))
     steps = QUICK_STEPS if quick else steps
     console = Console(highlight=False)
     console.rule("1. the script as it is")
@@ -62,7 +65,7 @@ def find_example(name: str) -> Path:
 def _run(script: Path, steps: int, out: Path, *, fix: bool) -> tuple[dict[str, Any], list[str]]:
     """Run the script under `unstuck run`, showing its output as it comes; return the report and the lines."""
     data = resources.files("unstuck.lm") / "data" / "names.txt"
-    options = [*(["--unsafe-fixes"] if fix else []), "--save", str(out)]
+    options = [*(["--unsafe-fixes"] if fix else []), "--no-record", "--save", str(out)]
     command = ["run", *options, str(script), "--steps", str(steps), "--data", str(data)]
     typer.echo("$ unstuck " + " ".join(command))
     lines = []

@@ -15,7 +15,7 @@ from unstuck.report import charts
 from unstuck.report.charts import NAMES
 from unstuck.report.report import FORMATS, Report
 from unstuck.rules.catalogue import UnknownRuleError
-from unstuck.runs import LATEST, find, read_report, state
+from unstuck.runs import LATEST, find, read_report
 from unstuck.trace.store import StoreError
 
 ENDINGS = {".json": "json", ".txt": "text", ".html": "html", ".htm": "html", ".sarif": "sarif"}
@@ -56,13 +56,9 @@ def report(
         fail("--chart needs a file to draw into, for example: -o loss.png")
     try:
         path = find(run)
-        judged, stored = read_report(path, **_changes(select, ignore))
+        judged, _ = read_report(path, **_changes(select, ignore))
     except (StoreError, ConfigError, UnknownRuleError) as error:
         fail(error)
-    how_far = state(stored.info)
-    if how_far != "ended":
-        last = judged.run.steps
-        typer.echo(f"unstuck: this run {_SAID[how_far]} after {last:,} {'step' if last == 1 else 'steps'}", err=True)
     if chart is not None and output is not None:
         _draw(judged, chart, output)
     elif output is None:
@@ -75,9 +71,6 @@ def report(
         typer.echo(text, nl=False, color=color)
     else:
         _write(judged, chosen, output, verbose)
-
-
-_SAID = {"running": "has not ended; this is what was written", "broken off": "broke off; its last word was"}
 
 
 def _changes(select: str | None, ignore: str | None) -> dict[str, Any]:

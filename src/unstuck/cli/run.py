@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
-import sqlite3
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -24,13 +24,16 @@ from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
 from unstuck.report import Report, style
 from unstuck.rules.catalogue import UnknownRuleError
-from unstuck.runs import FILE, FOLDER, new_path
-from unstuck.trace.recording import Recording
+from unstuck.trace.folder import link
+from unstuck.trace.recording import Recording, begin_recording
 from unstuck.trace.store import StoreError
 
 FAILED = 1  # exit code
 SWITCHES = frozenset(
-    ("--fix", "--unsafe-fixes", "--pretrained", "--record", "--no-progress", "--help", "--verbose", "-v")
+    (
+        *("--fix", "--unsafe-fixes", "--pretrained", "--record", "--no-record", "--no-progress"),
+        *("--help", "--verbose", "-v"),
+    )
 )
 """Options without a value."""
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": False}
@@ -90,7 +93,10 @@ SaveOption = Annotated[
     ),
 ]
 RecordOption = Annotated[
-    bool | None, typer.Option("--record", help="Keep the run below .unstuck, for `unstuck runs` and `unstuck report`.")
+    bool | None,
+    typer.Option(
+        "--record/--no-record", help="Keep the run below .unstuck, for `unstuck runs` and `unstuck report` [record]."
+    ),
 ]
 EveryOption = Annotated[
     int | None,
@@ -174,7 +180,7 @@ def run(
         chosen(config)  # an unknown code is an error before anything is written
         if save is not None:
             save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
-        recording = _recording(config, save, program)
+        recording = _recording(config, save, program.title, asked=bool(record))
         watched = Run(
             config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title, recording=recording
         )
@@ -213,6 +219,8 @@ def _watch(
             _save(report, save, recorded)
         if report.trace.facts.backward_calls or report.causes or output_format is not OutputFormat.TEXT:
             print_report(report, output_format, verbose)
+        if save is None and output_format is OutputFormat.TEXT:
+            _say_where(recorded)
         return _exit_code(report, outcome, watched.config.fail_on)
 
     def before_exit(status: int) -> None:
@@ -266,17 +274,31 @@ def _width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _recording(config: Config, save: Path | None, program: Program) -> Recording | None:
-    """Return what records the run, where the user wants it: to a folder of its own, or below .unstuck; else None."""
-    if save is None and not config.record:
+def _recording(config: Config, save: Path | None, title: str, *, asked: bool) -> Recording | None:
+    """Return what records the run: to the folder named by --save, else below .unstuck; None where nobody wants that.
+
+    A place that cannot be written to is an error where it was asked for on the command line, else said in one line.
+    """
+    first = os.environ.get("RANK", "0") == "0"  # several processes that train one network would record it as often
+    if save is None and not (config.record and (first or asked)):
         return None
     try:
-        return Recording(new_path(program.title) if save is None else save / FILE)
+        recording = begin_recording(True if save is None else save, title, config)
     except StoreError as error:
-        fail(error)
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        fail(f"cannot record the run in {save or FOLDER}: {reason}; use --save DIR to name another folder")
+        if save is not None or asked:
+            fail(error)
+        typer.echo(f"unstuck: {str(error).rpartition('; ')[0]}; --no-record leaves it be", err=True)
+        return None
+    if save is not None and config.record:
+        with contextlib.suppress(OSError):  # where there are no symbolic links, say
+            link(recording.path, title)
+    return recording
+
+
+def _say_where(recorded: Path | None) -> None:
+    """Tell a person, once the report has been read, how to see more of it."""
+    if recorded is not None and sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
+        typer.echo("unstuck: with pictures: unstuck report latest -o report.html", err=True)
 
 
 def _save(report: Report, folder: Path, recorded: Path | None) -> None:

@@ -43,7 +43,7 @@ def runs(
     elif found:
         _print(found)
     else:
-        typer.echo(f"unstuck: no runs are stored in {place}; record one: unstuck run --record train.py", err=True)
+        typer.echo(f"unstuck: no runs are stored in {place}; watch one: unstuck run train.py", err=True)
 
 
 def _prune(found: list[Listed], keep: int | None, days: float | None) -> None:
@@ -56,10 +56,11 @@ def _prune(found: list[Listed], keep: int | None, days: float | None) -> None:
     gone = [run for run in old if not run.running]
     for run in gone:
         try:
+            size = 0 if run.path.is_symlink() else run.size
             remove(run)
         except OSError as error:
             fail(f"cannot delete {run.path}: {error.strerror}")
-        freed += run.size
+        freed += size
     typer.echo(f"{len(gone)} {'run' if len(gone) == 1 else 'runs'} deleted, {_size(freed)} freed")
 
 

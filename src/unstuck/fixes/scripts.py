@@ -106,7 +106,7 @@ def run_script(script: Path, arguments: Sequence[str], steps: int, options: Sequ
         errors="replace",
         check=False,
         stdin=_input(),
-        env={"PYTHONHASHSEED": str(SEED), **os.environ},
+        env={"PYTHONHASHSEED": str(SEED), **os.environ, "UNSTUCK_RECORD": "0"},
     )
     last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
     last += "; its standard input is empty here, unless it is a file" if last.startswith("EOFError") else ""

@@ -51,6 +51,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             "exit_code": run.exit_code,
             "stopped_by_step_limit": run.stopped,
             "probe": run.probe,
+            "unfinished": run.unfinished or None,
             "backward_calls": trace.facts.backward_calls,
             "optimizer_steps": trace.facts.optimizer_steps,
             "skipped_updates": trace.facts.skipped_updates,

@@ -101,7 +101,11 @@ class NotChecked:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was run: a title, the command line, the environment, how many steps, how long (seconds)."""
+    """What was run: a title, the command line, the environment, how many steps, how long (seconds).
+
+    `unfinished` says of a stored run without an end that it was "running" when it was read, or is "broken off": its
+    process is gone without a word.
+    """
 
     title: str = "training"
     command: tuple[str, ...] = ()
@@ -113,6 +117,7 @@ class RunInfo:
     exit_code: int | None = None
     stopped: bool = False
     probe: bool = False  # one pass before training, by `check`
+    unfinished: str = ""
 
 
 @dataclass(frozen=True)

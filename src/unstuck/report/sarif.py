@@ -201,6 +201,8 @@ def _invocation(report: Report) -> dict[str, Any]:
     """Say how the run went, and of each rule that could not judge what it lacked."""
     run, facts = report.run, report.trace.facts
     failures = [facts.internal_error] if facts.internal_error else []
+    if run.unfinished == "broken off":
+        failures.append("the run broke off: its process is gone without a word")
     if not facts.backward_calls:
         failures.append("no backward pass was seen: the run did not train")
     made: dict[str, Any] = {

@@ -79,6 +79,8 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
         legacy_windows=False,
     )
     console.print(verdict(report), soft_wrap=True)
+    if report.run.unfinished == "broken off":
+        console.print(Text("its process is gone without a word: what it had written by then is judged", "yellow"))
     faults = [cause for cause in report.causes if cause.root.severity > Severity.INFO or detail is EVERYTHING]
     healthy = not (faults or report.fixes or report.withheld)
     for cause in faults[: detail.causes]:
@@ -99,10 +101,11 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
 def verdict(report: Report) -> Text:
     """Return the first line: what the whole comes to."""
     facts = report.trace.facts
+    end = {"": "", "running": ", which still runs"}.get(report.run.unfinished, ", which broke off")
     if not facts.backward_calls and not report.causes:
-        return Text(f"unstuck: no backward pass was seen in {report.run.title}: nothing to judge", "bold yellow")
+        return Text(f"unstuck: no backward pass was seen in {report.run.title}{end}: nothing to judge", "bold yellow")
     roots = [cause for cause in report.causes if cause.root.severity > Severity.INFO]
-    steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}"
+    steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}{end}"
     steps = report.run.title if report.run.probe else steps
     if not roots:
         return Text(f"unstuck: no fault found in {steps}", "bold green")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.trace.journal import Journal
-from unstuck.trace.packing import StepNumbers, by_step, pack, to_arrays, unit_cap
+from unstuck.trace.packing import StepNumbers, by_step, pack, to_arrays, unit_cap, unpack
 from unstuck.trace.sites import Edge
 from unstuck.trace.store import SCHEMA, WAIT_SECONDS, StoreError, files_of, is_run, site_as_dict
 from unstuck.trace.trace import KEEP_FROM_START, Facts, LossCall
@@ -28,6 +28,7 @@ UNIT_BYTES = 1 << 20  # of a step's numbers by unit; rows with the most units lo
 LARGEST_STEP_BYTES = 12 << 20
 LOG_BYTES = 4 << 20  # to which SQLite's write-ahead log is cut back
 SOURCE_BYTES = 2 << 20  # of the source files of one run
+LOSS_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,17 @@ class StoreWriter:
             steps, values = zip(*part.losses, strict=True)
             blob = pack({"steps": np.array(steps, dtype=np.int64), "values": np.array(values, dtype=np.float64)})
             self._db.execute("INSERT INTO losses (data) VALUES (?)", (blob,))
+            self._join_losses()
         self._write_info({**part.info, "facts": part.facts})
+
+    def _join_losses(self) -> None:
+        """Make one row of all losses once there are many: those of slow steps come one by one."""
+        if self._number("SELECT count(*) FROM losses") < LOSS_ROWS:
+            return
+        rows = [unpack(data) for (data,) in self._db.execute("SELECT data FROM losses ORDER BY id")]
+        blob = pack({name: np.concatenate([row[name] for row in rows]) for name in ("steps", "values")})
+        self._db.execute("DELETE FROM losses")
+        self._db.execute("INSERT INTO losses (data) VALUES (?)", (blob,))
 
     def _write_step(self, step: int, numbers: StepNumbers) -> None:
         if self._unit_cap is None and numbers.tables:
