@@ -71,10 +71,10 @@ def render(report: Report) -> str:
     """Return the page; raises ImportError, saying what to install, without the extra `html`."""
     altair()
     content = numbers(report)
-    library, script = _library(), _asset("page.js")
+    code, script = library(), asset("page.js")
     title = f"{data.shorten(report.run.title)} · unstuck"
     policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {_hash(code)} {_hash(script)}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return "".join(
@@ -82,21 +82,33 @@ def render(report: Report) -> str:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            f"<title>{plain(title)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n",
+            f"<title>{plain(title)}</title>\n<style>\n{asset('page.css')}</style>\n</head>\n<body>\n",
             '<a class="skip" href="#causes">Skip to the findings</a>\n',
-            *_head(report),
-            _bar(),
+            head(report),
+            bar(),
             "<main>\n",
-            *_causes(report),
-            *_charts(report, content),
-            *_fixes(report, content),
-            *_not_checked(report),
-            *_cost(report),
+            sections(report, content),
             "</main>\n<noscript><p>The charts need JavaScript; the findings do not.</p></noscript>\n",
             f'<script type="application/json" id="numbers">{as_json(content)}</script>\n',
-            f"<script>{library}</script>\n<script>{script}</script>\n</body>\n</html>\n",
+            f"<script>{code}</script>\n<script>{script}</script>\n</body>\n</html>\n",
         ]
     )
+
+
+def head(report: Report) -> str:
+    """Return the page's head line: verdict, loss, versions."""
+    return "".join(_head(report))
+
+
+def sections(report: Report, content: dict[str, Any]) -> str:
+    """Return what stands in the page's `main`; `content` are its `numbers`, which say what there is to draw."""
+    parts = (causes(report), *_charts(report, content), *_fixes(report, content), *_not_checked(report), *_cost(report))
+    return "".join(parts)
+
+
+def causes(report: Report) -> str:
+    """Return the root causes, each with its lines of code, numbers and symptoms."""
+    return "".join(_causes(report))
 
 
 def compact(report: Report) -> str:
@@ -105,7 +117,7 @@ def compact(report: Report) -> str:
         "<style>.unstuck pre{padding:.4em;overflow-x:auto}.unstuck .here{font-weight:bold}"
         ".unstuck .row{display:block;white-space:pre}.unstuck .number{opacity:.65}</style>"
     )
-    return f'<div class="unstuck">{style}{"".join(_head(report))}{"".join(_causes(report))}{_picture(report)}</div>'
+    return f'<div class="unstuck">{style}{head(report)}{causes(report)}{_picture(report)}</div>'
 
 
 def _picture(report: Report) -> str:
@@ -137,7 +149,8 @@ def user(text: str, most: int = LONGEST) -> str:
 
 
 @cache
-def _library() -> str:
+def library() -> str:
+    """Return the JavaScript that draws the charts: Vega, Vega-Lite and `vegaEmbed`; takes a second the first time."""
     import vl_convert
 
     made: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
@@ -145,7 +158,8 @@ def _library() -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file of the page."""
     return (files("unstuck.report") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -175,7 +189,8 @@ def _head(report: Report) -> Iterator[str]:
     yield f'<p class="muted">{" · ".join(part for part in made if part)}</p>\n</header>\n'
 
 
-def _bar() -> str:
+def bar() -> str:
+    """Return the links to the sections and the search box."""
     links = {"causes": "Causes", **{n: n.replace("-", " ").capitalize() for n in NAMES}}
     links |= {"not-checked": "Not checked", "cost": "Cost"}
     items = "".join(f'<a href="#{name}">{text}</a>' for name, text in links.items())

@@ -24,7 +24,7 @@ def numbers(report: Report) -> dict[str, Any]:
 
 
 def _numbers(report: Report, source: Any) -> dict[str, Any]:
-    whole = {name: _packed(made) for name, made in charts.available(report)}
+    whole = {name: packed(made) for name, made in charts.available(report)}
     histograms = {
         "activations": (panels.activation_histograms(report), False),
         "gradients": (panels.gradient_histograms(report), True),
@@ -69,7 +69,7 @@ def _spec(made: Any) -> dict[str, Any]:
     return spec
 
 
-def _packed(made: Any) -> dict[str, Any]:
+def packed(made: Any) -> dict[str, Any]:
     """Return a chart's description and apart from it its data, each table once."""
     tables: list[data.Rows] = []
 

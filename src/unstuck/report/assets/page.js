@@ -1,7 +1,7 @@
 // Draws a chart when its section is open and in sight; keeps slider, search and theme in step with what is drawn.
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("numbers").textContent);
+  let data = JSON.parse(document.getElementById("numbers").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const drawn = new Map(); // element -> {view, redraw}
   let wanted = "";
@@ -23,6 +23,7 @@
     document.documentElement.style.colorScheme = chosen === "system" ? "" : chosen;
     document.getElementById("theme").textContent = `Theme: ${chosen}`;
   }
+  paint();
 
   function theme() {
     const [text, line, ground] = isDark() ? ["#e7eaee", "#4a525c", "#1f242b"] : ["#1b1f24", "#c3c9d0", "#f4f6f8"];
@@ -54,10 +55,13 @@
 
   async function embed(element, spec) {
     const old = drawn.get(element);
-    const result = await vegaEmbed(element, spec, {
+    const place = document.createElement("div"); // the old picture stays until the new one is there
+    const result = await vegaEmbed(place, spec, {
       ast: true, renderer: "canvas", config: theme(), hover: true, logLevel: 1,
+      defaultStyle: false, forceActionsMenu: true, tooltip: { disableDefaultStyle: true }, // page.css has them
       actions: { export: true, source: false, compiled: false, editor: false },
     });
+    element.replaceChildren(place);
     if (old && old.view) { old.view.finalize(); }
     return result.view;
   }
@@ -119,29 +123,33 @@
     const step = group.steps[group.slider.value];
     group.output.textContent = `step ${step.toLocaleString("en")}`;
     group.slider.setAttribute("aria-valuetext", `step ${step}`);
-    group.elements.forEach((element) => {
-      const shown = drawn.get(element.querySelector(".chart"));
-      if (shown && shown.view) {
-        const frame = frameOf(element.card.card, step);
-        shown.view.data("cells", bins(element.card.card, frame)).runAsync();
-        element.querySelector(".note").textContent = element.card.card.notes[frame];
-      }
-    });
+    group.elements.forEach(refill);
   }
 
-  function play(group, button) {
-    if (group.timer) {
-      clearInterval(group.timer);
-      group.timer = null;
+  function refill(element) { // a drawn panel with the numbers of its step, as they are now
+    const { group, card } = element.card;
+    const shown = drawn.get(element.querySelector(".chart"));
+    if (!shown || !shown.view) { return; }
+    const frame = group.slider ? frameOf(card, group.steps[group.slider.value]) : 0;
+    shown.view.data("cells", group.slider ? bins(card, frame) : units(card)).runAsync();
+    element.querySelector(".note").textContent = group.slider ? card.notes[frame] : card.note;
+  }
+
+  function play(place, button) {
+    if (place.timer) {
+      clearInterval(place.timer);
+      place.timer = null;
       button.textContent = "▶ play";
       return;
     }
-    if (Number(group.slider.value) >= group.steps.length - 1) { group.slider.value = 0; }
+    const { slider } = place.group;
+    const atEnd = () => Number(slider.value) >= place.group.steps.length - 1;
+    if (atEnd()) { slider.value = 0; }
     button.textContent = "⏸ stop";
-    group.timer = setInterval(() => {
-      group.slider.value = Number(group.slider.value) + 1;
-      moved(group);
-      if (Number(group.slider.value) >= group.steps.length - 1) { play(group, button); }
+    place.timer = setInterval(() => {
+      slider.value = Number(slider.value) + 1;
+      moved(place.group);
+      if (atEnd()) { play(place, button); }
     }, 250);
   }
 
@@ -173,46 +181,70 @@
     });
   }, { rootMargin: "200px" });
 
-  function cardsOf(place) {
-    const group = data.cards[place.dataset.cards];
-    place.classList.toggle("few", group.cards.length < 3);
-    group.elements = group.cards.map((card) => {
-      const element = document.createElement("div");
-      element.className = "card";
-      element.card = { group, card };
-      for (const [tag, name, text] of [["h3", "", card.name], ["span", "note", card.note || ""], ["div", "chart", ""]]) {
-        const part = document.createElement(tag);
-        part.className = name;
-        part.textContent = text;
-        element.append(part);
-      }
-      element.querySelector("h3").dir = "auto";
-      const picture = element.querySelector(".chart");
-      picture.setAttribute("role", "img");
-      picture.setAttribute("aria-label", `${place.dataset.title}: ${card.name}`);
-      place.append(element);
-      inSight.observe(element);
-      return element;
-    });
-    const controls = place.parentElement.querySelector(".slider");
-    if (controls) {
-      group.steps = [...new Set(group.cards.flatMap((card) => card.steps))].sort((a, b) => a - b);
-      group.slider = controls.querySelector("input");
-      group.output = controls.querySelector("output");
-      group.slider.max = group.steps.length - 1;
-      group.slider.addEventListener("input", () => moved(group));
-      const button = controls.querySelector("button");
-      button.addEventListener("click", () => play(group, button));
-      moved(group);
+  function cardOf(place) { // an empty panel, drawn when it comes into sight
+    const element = document.createElement("div");
+    element.className = "card";
+    for (const [tag, name] of [["h3", ""], ["span", "note"], ["div", "chart"]]) {
+      const part = document.createElement(tag);
+      part.className = name;
+      element.append(part);
     }
+    element.querySelector("h3").dir = "auto";
+    element.querySelector(".chart").setAttribute("role", "img");
+    inSight.observe(element);
+    return element;
   }
 
-  paint();
-  document.querySelectorAll("[data-cards]").forEach(cardsOf);
+  function cardsOf(place) { // the panels of a section; those that were there are kept
+    const group = data.cards[place.dataset.cards];
+    const known = new Map((place.group ? place.group.elements : []).map((one) => [one.card.card.name, one]));
+    place.classList.toggle("few", group.cards.length < 3);
+    group.elements = group.cards.map((card) => {
+      const element = known.get(card.name) || cardOf(place);
+      element.card = { group, card };
+      element.querySelector("h3").textContent = card.name;
+      element.querySelector(".chart").setAttribute("aria-label", `${place.dataset.title}: ${card.name}`);
+      if (!known.has(card.name)) { element.querySelector(".note").textContent = card.note || ""; }
+      return element;
+    });
+    if (!place.group || group.elements.some((one, k) => place.children[k] !== one)) {
+      place.replaceChildren(...group.elements);
+    }
+    const controls = place.parentElement.querySelector(".slider");
+    if (controls) { sliderOf(place, group, controls); }
+    place.group = group;
+    group.elements.forEach(refill);
+  }
+
+  function sliderOf(place, group, controls) { // keeps its step; at the end it stays at the end
+    group.steps = [...new Set(group.cards.flatMap((card) => card.steps))].sort((a, b) => a - b);
+    group.slider = controls.querySelector("input");
+    group.output = controls.querySelector("output");
+    const last = group.steps.length - 1;
+    if (place.group) {
+      const { steps } = place.group;
+      const at = Number(group.slider.value);
+      const kept = Math.max(0, group.steps.findLastIndex((step) => step <= steps[at]));
+      group.slider.max = last;
+      group.slider.value = at > 0 && at === steps.length - 1 ? last : kept;
+    } else {
+      group.slider.max = last;
+      group.slider.addEventListener("input", () => moved(place.group));
+      const button = controls.querySelector("button");
+      button.addEventListener("click", () => play(place, button));
+    }
+    moved(group);
+  }
+
+  function cardsOfAll() {
+    document.querySelectorAll("[data-cards]").forEach(cardsOf);
+  }
+
+  cardsOfAll();
   document.querySelectorAll("[data-chart]").forEach((element) => inSight.observe(element));
 
   const box = document.getElementById("search");
-  box.addEventListener("input", () => {
+  function find() {
     wanted = box.value;
     let shown = 0;
     let all = 0;
@@ -224,7 +256,29 @@
     }));
     document.getElementById("found").textContent = wanted ? `${shown} of ${all} panels` : "";
     drawn.forEach((shown) => { if (shown.view) { search(shown); } });
-  });
+  }
+  box.addEventListener("input", find);
+
+  function renew(numbers) { // numbers of the same run, some time later
+    const before = data;
+    data = numbers;
+    drawn.forEach(({ view }, element) => {
+      if (!element.isConnected) {
+        if (view) { view.finalize(); }
+        drawn.delete(element);
+      }
+    });
+    document.querySelectorAll("[data-chart]").forEach((element) => {
+      const name = element.dataset.chart;
+      if (!drawn.has(element) || JSON.stringify(before.charts[name]) !== JSON.stringify(data.charts[name])) {
+        inSight.unobserve(element); // what is in sight is drawn again at once, the rest when it comes into sight
+        inSight.observe(element);
+      }
+    });
+    cardsOfAll();
+    find();
+  }
+  document.addEventListener("unstuck:numbers", ({ detail }) => renew(detail));
 
   function again(wanted) {
     drawn.forEach((shown, element) => {
