@@ -9,7 +9,7 @@ import typer
 
 from unstuck._version import __version__
 from unstuck.capture.script import INTERRUPTED
-from unstuck.cli import check, demo, export, fix, lm, report, rule, run, runs, schema
+from unstuck.cli import check, demo, export, fix, lm, report, rule, run, runs, schema, ui
 from unstuck.cli.errors import USAGE
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command("check")(check.check)
 app.command("fix", context_settings=run.CONTEXT)(fix.fix)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("ui")(ui.ui)
 app.command("export")(export.export)
 app.command("rule")(rule.rule)
 app.command("schema")(schema.schema)
@@ -54,7 +55,7 @@ app.add_typer(lm.app, name="lm", help="The character-level language model: train
 def main() -> None:
     """Entry point of the `unstuck` command: arguments it cannot use are one line on standard error and exit code 2."""
     try:
-        code = app(run.module_arguments_apart(sys.argv[1:]), standalone_mode=False)
+        code = app(run.module_arguments_apart(runs.with_number(sys.argv[1:])), standalone_mode=False)
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except typer.TyperException as error:
