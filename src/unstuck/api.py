@@ -207,7 +207,8 @@ class Run:
             recording.discard(self.session.trace)
             forget(recording.path)
             return None
-        verdict = {"ok": report.ok, "causes": [f"{cause.root.code} {cause.root.name}" for cause in report.causes]}
+        roots = [cause.root for cause in report.causes if cause.root.severity > Severity.INFO]
+        verdict = {"ok": report.ok, "causes": [f"{root.code} {root.name}" for root in roots]}
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         recording.close(self.session.trace, {**self._about(), "verdict": verdict, "ended": ended})
         return recording.path if recording.failure is None else None

@@ -176,6 +176,15 @@ class TestRuns:
         assert sorted(path.name for path in (here / FOLDER).iterdir()) == sorted(latest)
         assert (here / "saved" / "run.sqlite").exists()
 
+    @pytest.mark.parametrize("more", [[], ["--older-than", "0"]])
+    def test_as_many_as_are_kept_without_a_number(self, cli, run_of, here, monkeypatch, more):
+        for _ in range(3):
+            run_of()
+        monkeypatch.setenv("UNSTUCK_KEEP_RUNS", "2")
+        assert cli("runs", "--prune", *more).out.startswith("1 run deleted, ")
+        monkeypatch.setenv("UNSTUCK_KEEP_RUNS", "some")
+        assert "keep_runs in the environment" in cli("runs", "--prune").refusal
+
     def test_by_age_but_never_one_that_runs(self, cli, run_of, here, monkeypatch):
         run_of("--record")
         assert cli("runs", "--older-than", 1).out.startswith("0 runs deleted")

@@ -1,6 +1,7 @@
 """The cell magic in a real IPython shell."""
 
 import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
 TRAIN = """
@@ -19,6 +20,35 @@ def shell():
     yield shell
     shell.run_line_magic("unload_ext", "unstuck")
     assert "unstuck" not in shell.magics_manager.magics["cell"]
+
+
+@pytest.fixture
+def notebook(shell, monkeypatch):
+    """What a notebook is given to show."""
+    publisher = CapturingDisplayPublisher()
+    monkeypatch.setattr(shell, "display_pub", publisher)
+    return publisher.outputs
+
+
+def test_a_terminal_gets_text_and_no_page_is_made(shell, capsys, monkeypatch, notebook):
+    monkeypatch.setattr(shell.display_formatter, "active_types", ["text/plain"])
+    monkeypatch.setattr("unstuck.report.html.compact", lambda _: pytest.fail("nobody can see it"))
+    shell.run_cell("%%unstuck\n" + TRAIN)
+    said = capsys.readouterr().out
+    assert "in 5 steps of the cell\n" in said
+    assert "watching cost" in said.splitlines()[-1]
+    assert notebook == []
+
+
+def test_a_notebook_gets_the_page_and_the_text(shell, capsys, notebook):
+    shell.run_cell("%%unstuck -v --select A,I,L\n" + TRAIN)
+    assert capsys.readouterr().out == ""
+    (shown,) = [output["data"] for output in notebook]
+    assert shown.keys() == {"text/plain", "text/html"}
+    assert "not checked:\n" in shown["text/plain"]  # as -v asks for
+    assert shown["text/html"].startswith('<div class="unstuck">')
+    first = shown["text/plain"].splitlines()[0].removeprefix("unstuck: ")
+    assert first[:1].upper() + first[1:] in shown["text/html"]
 
 
 def test_the_cell_runs_and_the_report_follows(shell, capsys):

@@ -297,7 +297,8 @@ def _recording(config: Config, save: Path | None, title: str, *, asked: bool) ->
 
 def _say_where(recorded: Path | None) -> None:
     """Tell a person, once the report has been read, how to see more of it."""
-    if recorded is not None and sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
+    on_a_terminal = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    if recorded is not None and on_a_terminal and style.installed():
         typer.echo("unstuck: with pictures: unstuck report latest -o report.html", err=True)
 
 

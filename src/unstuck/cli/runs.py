@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unstuck.cli.errors import fail
+from unstuck.cli.errors import USAGE, fail
+from unstuck.config import ConfigError, load
 from unstuck.runs import FOLDER, Listed, listed, remove
 
 KILOBYTE = 1 << 10
@@ -21,7 +23,13 @@ def runs(
         Path | None, typer.Argument(metavar="[DIR]", help="Where to look [here, in .unstuck/runs and */run.sqlite].")
     ] = None,
     prune: Annotated[
-        int | None, typer.Option("--prune", min=0, metavar="KEEP", help="Delete all but the latest KEEP runs.")
+        int | None,
+        typer.Option(
+            "--prune",
+            min=0,
+            metavar="KEEP",
+            help="Delete all but the latest KEEP runs [keep-runs of the settings: 50].",
+        ),
     ] = None,
     older_than: Annotated[
         float | None, typer.Option("--older-than", min=0, metavar="DAYS", help="Delete the runs begun before that.")
@@ -44,6 +52,20 @@ def runs(
         _print(found)
     else:
         typer.echo(f"unstuck: no runs are stored in {place}; watch one: unstuck run train.py", err=True)
+
+
+def with_number(arguments: list[str]) -> list[str]:
+    """Return arguments of the command line with the number that `runs --prune` may leave out: keep-runs."""
+    if arguments[:1] != ["runs"] or "--prune" not in arguments:
+        return arguments
+    end = arguments.index("--prune") + 1
+    if end < len(arguments) and not arguments[end].startswith("--"):
+        return arguments
+    try:
+        return [*arguments[:end], str(load().keep_runs), *arguments[end:]]
+    except ConfigError as error:
+        typer.echo(f"unstuck: {error}", err=True)
+        sys.exit(USAGE)
 
 
 def _prune(found: list[Listed], keep: int | None, days: float | None) -> None:
