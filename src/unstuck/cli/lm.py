@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from unstuck.cli import lm_train, lm_use
+from unstuck.cli import lm_ladder, lm_train, lm_use
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,4 +18,6 @@ app = typer.Typer(
 
 app.command("train")(lm_train.train)
 app.command("eval")(lm_use.evaluate_checkpoint)
+app.command("score")(lm_use.score)
 app.command("sample")(lm_use.sample)
+app.command("ladder")(lm_ladder.ladder)
