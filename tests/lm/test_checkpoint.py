@@ -96,6 +96,17 @@ def test_a_folder_holds_two_files_and_no_pickle(run: Run, folder: Path) -> None:
     assert load_checkpoint(folder).step == 5
 
 
+def test_a_checkpoint_of_version_1_is_read_as_it_was_meant(run: Run, folder: Path) -> None:
+    edit(folder, "version", value=1)
+    assert refusal(folder).startswith("'model' has missing or unknown entries (dropout, heads, kind, residual)")
+    for section, names in (("model", ("kind", "residual", "dropout", "heads")), ("recipe", ("lower", "min_count"))):
+        for name in names:
+            edit(folder, section, name, value=...)
+    loaded, saved = load_checkpoint(folder), run.checkpoint()
+    assert (loaded.config, loaded.recipe) == (saved.config, saved.recipe)
+    assert train(Run.resume(loaded, run.corpus), stop_at=9) == train(run, stop_at=9)
+
+
 @pytest.mark.parametrize("crash_at", [1, 2])
 def test_a_crash_while_saving_leaves_the_old_checkpoint(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
@@ -140,8 +151,8 @@ def test_a_missing_checkpoint_says_how_to_make_one(tmp_path: Path) -> None:
         (b"[]", " was not written by `unstuck lm train`: give another folder"),
         (b'{"format": "other"}', " was not written by `unstuck lm train`: give another folder"),
         (
-            b'{"format": "unstuck-lm", "version": 2}',
-            " has format version 2, this program reads version 1: "
+            b'{"format": "unstuck-lm", "version": 3}',
+            " has format version 3, this program reads 1 and 2: "
             "use the release of unstuck that wrote it, or train again",
         ),
         (b'{"format": "unstuck-lm", "version": 1}', "'data' is missing: restore the file or train again"),
@@ -160,6 +171,8 @@ def test_a_json_file_that_is_no_checkpoint_is_refused(folder: Path, content: byt
         (("model", "width"), 3, "'model' has missing or unknown entries (width)"),
         (("model", "hidden"), "20", "'hidden' is '20', not of type int"),
         (("model", "hidden"), True, "'hidden' is True, not of type int"),
+        (("model", "residual"), 1, "'residual' is 1, not of type bool"),
+        (("model", "kind"), "lstm", "unknown model 'lstm': choose one of mlp, gru, transformer"),
         (("model", "norm"), "group", "unknown norm 'group': choose one of none, batch, layer"),
         (("recipe", "lr"), -1, "lr is -1.0: give a number above 0"),
         (("recipe", "lr"), 10**400, "'lr' is too large a number: restore the file or train again"),

@@ -67,7 +67,7 @@ def test_momentum_remembers_the_step_before() -> None:
     [
         ("optimizer", "lion", "unknown optimizer 'lion': choose one of sgd, momentum, adam, adamw"),
         ("schedule", "steps", "unknown schedule 'steps': choose one of constant, halfway-drop, one-cycle"),
-        ("split", "x", "unknown split 'x': choose one of words, lines"),
+        ("split", "x", "unknown split 'x': choose one of words, lines, hash"),
         ("targets", "x", "unknown targets 'x': choose one of drawn, counted"),
         ("lr", 0.0, "lr is 0.0: give a number above 0"),
         ("lr", float("nan"), "lr is nan: give a number above 0"),

@@ -18,5 +18,6 @@ app = typer.Typer(
 
 app.command("train")(lm_train.train)
 app.command("eval")(lm_use.evaluate_checkpoint)
+app.command("score")(lm_use.score)
 app.command("sample")(lm_use.sample)
 app.command("ladder")(lm_ladder.ladder)

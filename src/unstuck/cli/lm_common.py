@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unstuck.cli.errors import fail
 from unstuck.lm.errors import LmError, require_whole
@@ -42,6 +44,17 @@ def use_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def reading_bar(source: str | Path) -> Iterator[Callable[[int], None]]:
+    """A progress bar over the bytes of a data file read three times; silent where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reading words"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        size = Path(source).stat().st_size if Path(source).is_file() else None
+        task = progress.add_task("", total=3 * size if size else None)
+        yield lambda done: progress.update(task, advance=done)
 
 
 def note(text: str) -> None:

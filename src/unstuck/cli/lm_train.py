@@ -15,35 +15,58 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unstuck.cli.lm_common import Data, choice, loss_line, note, one_line_errors, use_threads
+from unstuck.cli.lm_common import Data, choice, loss_line, note, one_line_errors, reading_bar, use_threads
 from unstuck.lm.activations import ACTIVATIONS
 from unstuck.lm.checkpoint import holds_checkpoint, load_checkpoint, save_checkpoint
-from unstuck.lm.data import PARTS, SHIPPED, SPLITS, read_words
+from unstuck.lm.corpus import corpus_of, open_corpus, open_words
+from unstuck.lm.data import PARTS, SHIPPED, SPLITS
 from unstuck.lm.errors import LmError, require_choice, require_whole
-from unstuck.lm.evaluate import evaluate
-from unstuck.lm.examples import TARGETS, build_corpus
+from unstuck.lm.evaluate import evaluate_rows, spread_rows
+from unstuck.lm.examples import TARGETS
 from unstuck.lm.files import require_writable
 from unstuck.lm.interrupts import deferred_interrupt
-from unstuck.lm.model import INITS, NORMS, CharMLP, ModelConfig
+from unstuck.lm.model import INITS, KINDS, NORMS, CharModel, ModelConfig
 from unstuck.lm.recipe import OPTIMIZERS, RECIPES, SCHEDULES, Recipe
+from unstuck.lm.tokens import cache_folder
 from unstuck.lm.train import Batch, LossFn, Run
 from unstuck.lm.train import train as train_run
 
 REFRESH = 0.1  # seconds between two updates of the bar
+STREAMED_FROM = 2**26  # bytes of a data file; reading as many at once takes about 1 GiB
+ROWS_EVALUATED = 2**18  # of a part, after training: all of a list of some 35,000 words
 _MODEL_OPTIONS = tuple(field.name for field in fields(ModelConfig) if field.name != "symbols")
 _RECIPE_OPTIONS = tuple(field.name for field in fields(Recipe))
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the checkpoint.")]
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run saved in DIR, bit for bit.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that stands in the --out folder.")]
-RecipeName = Annotated[str | None, choice(RECIPES, "Where the training options start from. Default: fast.")]
-Context = Annotated[int | None, typer.Option(help="Symbols that the model sees. Default: 3.")]
-Embedding = Annotated[int | None, typer.Option(help="Numbers in a symbol's embedding. Default: 10.")]
-Hidden = Annotated[int | None, typer.Option(help="Units in a hidden layer. Default: 200.")]
-Depth = Annotated[int | None, typer.Option(help="Hidden layers. Default: 1.")]
-Activation = Annotated[str | None, choice(ACTIVATIONS, "Activation function. Default: tanh.")]
-Init = Annotated[str | None, choice(INITS, "Initialisation. Default: kaiming.")]
-Norm = Annotated[str | None, choice(NORMS, "Normalisation of the pre-activations. Default: batch.")]
+RecipeName = Annotated[
+    str | None, choice(RECIPES, "Where the training options start from. Default: fast; words for gru and transformer.")
+]
+Kind = Annotated[
+    str | None,
+    typer.Option("--model", metavar="|".join(KINDS), help="Kind of model; it sets the defaults below. Default: mlp."),
+]
+Context = Annotated[int | None, typer.Option(help="Symbols that the model sees. Default: 3 (mlp), 32.")]
+Embedding = Annotated[
+    int | None, typer.Option(help="Numbers in a symbol's embedding; a transformer's width. Default: 10 (mlp), 64.")
+]
+Hidden = Annotated[
+    int | None,
+    typer.Option(help="Units in a hidden layer; a transformer's feed-forward width. Default: 200 (mlp), 256."),
+]
+Depth = Annotated[int | None, typer.Option(help="Hidden layers or blocks. Default: 1 (mlp, gru), 3.")]
+Activation = Annotated[str | None, choice(ACTIVATIONS, "Activation function. Default: tanh; gelu for transformer.")]
+Init = Annotated[str | None, choice(INITS, "Initialisation of an mlp. Default: kaiming.")]
+Norm = Annotated[str | None, choice(NORMS, "Normalisation of an mlp's pre-activations. Default: batch.")]
+Residual = Annotated[
+    bool | None,
+    typer.Option(
+        "--residual", show_default=False, help="Add an mlp's hidden layers, from the second, to their inputs."
+    ),
+]
+Dropout = Annotated[float | None, typer.Option(help="Share of values dropped. Default: 0.2 (gru), 0.1 (transformer).")]
+Heads = Annotated[int | None, typer.Option(help="A transformer's attention heads. Default: 4.")]
 Optimizer = Annotated[str | None, choice(OPTIMIZERS, "Optimizer.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate of the schedule.")]
 Schedule = Annotated[str | None, choice(SCHEDULES, "How the learning rate goes over the steps.")]
@@ -54,7 +77,18 @@ Targets = Annotated[
     str | None,
     choice(TARGETS, "Train on the symbol drawn, or on the counts of all symbols that follow its context."),
 ]
-SplitBy = Annotated[str | None, choice(SPLITS, "Split 80/10/10 over distinct words, or over lines as the lecture.")]
+SplitBy = Annotated[
+    str | None,
+    choice(
+        SPLITS,
+        "Split 80/10/10 over distinct words, over lines as the lecture, or by each word's hash with the tokens on the "
+        f"disk (default for files over {STREAMED_FROM >> 20} MiB).",
+    ),
+]
+Lower = Annotated[bool | None, typer.Option("--lower", show_default=False, help="Take the words in lower case.")]
+MinCount = Annotated[
+    int | None, typer.Option(help="Leave out words with a character that the data hold fewer times. Default: 1.")
+]
 WeightDecay = Annotated[float | None, typer.Option(help="Weight decay.")]
 NormMomentum = Annotated[float | None, typer.Option(help="Weight of a new batch in the running statistics.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights and batches. Default: 0.")]
@@ -69,6 +103,7 @@ def train(
     resume: Resume = None,
     overwrite: Overwrite = False,
     recipe: RecipeName = None,
+    kind: Kind = None,
     context: Context = None,
     embedding: Embedding = None,
     hidden: Hidden = None,
@@ -76,6 +111,9 @@ def train(
     activation: Activation = None,
     init: Init = None,
     norm: Norm = None,
+    residual: Residual = None,
+    dropout: Dropout = None,
+    heads: Heads = None,
     optimizer: Optimizer = None,
     lr: Rate = None,
     schedule: Schedule = None,
@@ -84,6 +122,8 @@ def train(
     stop_at: StopAt = None,
     targets: Targets = None,
     split: SplitBy = None,
+    lower: Lower = None,
+    min_count: MinCount = None,
     weight_decay: WeightDecay = None,
     norm_momentum: NormMomentum = None,
     seed: Seed = None,
@@ -125,27 +165,44 @@ def _output_folder(out: Path | None, resume: Path | None, overwrite: bool) -> Pa
 
 
 def _started(data: Path | None, given: Mapping[str, Any]) -> Run:
-    name = given.get("recipe", "fast")
-    require_choice("--recipe", name, RECIPES)
-    recipe = replace(RECIPES[name], **{key: value for key, value in given.items() if key in _RECIPE_OPTIONS})
     model_options = {key: value for key, value in given.items() if key in _MODEL_OPTIONS}
-    config = ModelConfig(symbols=2, **model_options)  # checks the options before the data are read
+    config = ModelConfig.of(given.get("kind", "mlp"), 2, **model_options)  # checks the options before reading the data
+    source = data or SHIPPED
+    recipe = _recipe(source, config, given)
     if "norm_momentum" in given and config.norm != "batch":
         raise LmError(f"--norm-momentum does nothing with --norm {config.norm}: leave it out, or use --norm batch")
-    corpus = build_corpus(read_words(data or SHIPPED), config.context, recipe.split)
+    with reading_bar(source) as on_bytes:
+        corpus = open_corpus(source, config, recipe, on_bytes=on_bytes)
     return Run(replace(config, symbols=len(corpus.vocabulary)), recipe, corpus)
+
+
+def _recipe(source: str | Path, config: ModelConfig, given: Mapping[str, Any]) -> Recipe:
+    """The recipe that is named, or the model's own, with the options given and what these leave no choice in."""
+    name = given.get("recipe", "words" if config.reads_words else "fast")
+    require_choice("--recipe", name, RECIPES)
+    recipe = replace(RECIPES[name], **{key: value for key, value in given.items() if key in _RECIPE_OPTIONS})
+    if "split" not in given and Path(source).is_file() and Path(source).stat().st_size > STREAMED_FROM:
+        recipe = replace(recipe, split="hash")
+        note(f"{source} is large: its words are split by hash, and read from token files in {cache_folder()}")
+    if recipe.targets == "counted" and (config.reads_words or recipe.split == "hash"):
+        if "targets" in given:
+            why = f"--model {config.kind}" if config.reads_words else "--split hash"
+            raise LmError(f"--targets counted cannot be had with {why}: leave it out, or use --targets drawn")
+        recipe = replace(recipe, targets="drawn")
+    return recipe
 
 
 def _resumed(folder: Path, data: Path | None, given: Mapping[str, Any]) -> Run:
     if given:
-        option = "--" + next(iter(given)).replace("_", "-")
+        name = next(iter(given))
+        option = "--model" if name == "kind" else "--" + name.replace("_", "-")
         raise LmError(f"{option} cannot be given with --resume: the run goes on as it began; leave it out")
     checkpoint = load_checkpoint(folder)
-    words = read_words(data or checkpoint.source)
+    source = data or checkpoint.source
+    with reading_bar(source) as on_bytes:
+        words = open_words(source, checkpoint.recipe, on_bytes)
     checkpoint.require_same_data(words)
-    run = Run.resume(
-        checkpoint, build_corpus(words, checkpoint.config.context, checkpoint.recipe.split, checkpoint.vocabulary)
-    )
+    run = Run.resume(checkpoint, corpus_of(words, checkpoint.config, checkpoint.recipe, checkpoint.vocabulary))
     if run.step == run.recipe.steps:
         raise LmError(f"the run in {folder} has done all its {run.step:,} steps: start a new one with more --steps")
     return run
@@ -162,19 +219,30 @@ def _describe(run: Run) -> None:
     corpus, config = run.corpus, run.config
     sizes = " / ".join(f"{len(corpus.part(part)):,}" for part in PARTS)
     typer.echo(
-        f"data: {corpus.words.name}, {len(corpus.words.words):,} words, {config.symbols} symbols, "
+        f"data: {corpus.words.name}, {corpus.words.count:,} words, {config.symbols} symbols, "
         f"{sizes} examples (train / val / test)"
     )
-    if corpus.split.leaked:
+    if corpus.leaked:
+        val = int((corpus.val.tokens == 0).sum())
         note(
-            f"{corpus.split.leaked:,} of {len(corpus.split.val):,} validation words also stand in training, "
+            f"{corpus.leaked:,} of {val:,} validation words also stand in training, "
             "as the file repeats them: --split words keeps them apart"
         )
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    typer.echo(
-        f"model: {config.depth} × {config.hidden} {config.activation}, {config.init} init, norm {config.norm}, "
-        f"{parameters:,} parameters"
-    )
+    typer.echo(f"model: {_shape(config)}, {parameters:,} parameters")
+
+
+def _shape(config: ModelConfig) -> str:
+    size = f"{config.depth} × {config.hidden}"
+    if config.kind == "gru":
+        return f"gru, {size}, context {config.context}, dropout {config.dropout:g}"
+    if config.kind == "transformer":
+        return (
+            f"transformer, {config.depth} × ({config.embedding} wide, {config.heads} heads, {config.hidden} "
+            f"{config.activation}), context {config.context}, dropout {config.dropout:g}"
+        )
+    residual = ", residual" if config.residual else ""
+    return f"{size} {config.activation}{residual}, {config.init} init, norm {config.norm}"
 
 
 def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int, preflight: bool) -> bool:
@@ -205,7 +273,7 @@ def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int
     return interrupt.asked
 
 
-def _preflight(model: CharMLP, batch: Batch, loss_fn: LossFn) -> None:
+def _preflight(model: CharModel, batch: Batch, loss_fn: LossFn) -> None:
     import unstuck
 
     typer.echo(unstuck.check(model, batch, loss_fn).render())
@@ -214,7 +282,8 @@ def _preflight(model: CharMLP, batch: Batch, loss_fn: LossFn) -> None:
 def _print_losses(run: Run) -> None:
     for part in ("train", "val"):
         examples = run.corpus.part(part)
-        typer.echo(loss_line(part, evaluate(run.model, examples), len(examples)))
+        loss, count = evaluate_rows(run.model, examples, spread_rows(examples, ROWS_EVALUATED))
+        typer.echo(loss_line(part, loss, count))
 
 
 class _Bar:

@@ -23,11 +23,13 @@ from torch import Tensor
 from unstuck.lm.data import Vocabulary, WordList
 from unstuck.lm.errors import LmError
 from unstuck.lm.files import write_atomically
-from unstuck.lm.model import CharMLP, ModelConfig, blank_model
+from unstuck.lm.model import CharModel, ModelConfig, blank_model, meta_model
 from unstuck.lm.recipe import Recipe
+from unstuck.lm.tokens import TokenFile
 
 FORMAT = "unstuck-lm"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # 1 knew the mlp alone: the fields that came with 2 have their defaults
 FILE = "checkpoint.json"
 _TENSORS_FILE = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
 _OPTIMIZER_STATE = {
@@ -36,7 +38,7 @@ _OPTIMIZER_STATE = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
 }
-_JSON_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,)}
+_JSON_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
 _Record = TypeVar("_Record")
 
 
@@ -56,15 +58,16 @@ class Checkpoint:
     step: int
     tensors: dict[str, Tensor]
 
-    def model(self) -> CharMLP:
+    def model(self) -> CharModel:
         """A new model with the saved parameters, in evaluation mode."""
         model = blank_model(self.config, self.recipe.norm_momentum)
         prefix = "model."
         held = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
         model.load_state_dict(held)
-        return model.eval()
+        model.eval()
+        return model
 
-    def require_same_data(self, words: WordList) -> None:
+    def require_same_data(self, words: WordList | TokenFile) -> None:
         """Raise LmError unless `words` is the list that the run was started on."""
         if words.sha256 != self.sha256:
             raise LmError(
@@ -131,9 +134,9 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise LmError(f"checkpoint {path} is not valid JSON ({error}): restore the file or train again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise LmError(f"checkpoint {path} was not written by `unstuck lm train`: give another folder")
-    if record.get("version") != VERSION:
+    if record.get("version") not in READABLE:
         raise LmError(
-            f"checkpoint {path} has format version {record.get('version')!r}, this program reads version {VERSION}: "
+            f"checkpoint {path} has format version {record.get('version')!r}, this program reads 1 and 2: "
             "use the release of unstuck that wrote it, or train again"
         )
     return record
@@ -174,7 +177,7 @@ def _mapping(record: dict[str, Any], key: str, strings: tuple[str, ...]) -> dict
 
 def _typed(record: dict[str, Any], key: str, kind: str) -> Any:
     value: Any = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, _JSON_TYPES[kind]):
+    if isinstance(value, bool) != (kind == "bool") or not isinstance(value, _JSON_TYPES[kind]):
         raise LmError(f"{key!r} is {value!r}, not of type {kind}: restore the file or train again")
     try:
         return float(record[key]) if kind == "float" else value
@@ -183,9 +186,10 @@ def _typed(record: dict[str, Any], key: str, kind: str) -> Any:
 
 
 def _parse(kind: type[_Record], record: dict[str, Any], key: str) -> _Record:
-    """A dataclass of numbers and strings from its JSON form; the keys must be exactly its fields."""
+    """A dataclass of numbers and strings from its JSON form; the keys must be exactly the version's fields."""
     value = _mapping(record, key, ())
-    names = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
+    known = [field for field in fields(kind) if field.metadata.get("since", 1) <= record["version"]]  # type: ignore[arg-type]
+    names = {field.name: str(field.type) for field in known}
     if odd := sorted(set(value) ^ set(names)):
         raise LmError(f"{key!r} has missing or unknown entries ({', '.join(odd)}): restore the file or train again")
     return kind(**{name: _typed(value, name, type_name) for name, type_name in names.items()})
@@ -229,9 +233,8 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
 
 def _expected(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The names a checkpoint must have, each with a tensor of its shape and type that takes no memory."""
-    with torch.device("meta"):
-        model = CharMLP(checkpoint.config)
-        scalar = torch.zeros(())
+    model = meta_model(checkpoint.config)
+    scalar = torch.zeros((), device="meta")
     wanted = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     kinds = _OPTIMIZER_STATE[checkpoint.recipe.optimizer] if checkpoint.step else ()
     for name, parameter in model.named_parameters():

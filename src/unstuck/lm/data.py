@@ -13,7 +13,8 @@ Two ways to split 80/10/10 after the same seeded shuffle:
   words some validation words also stand in training; `Split.leaked` counts them. It gives the lecture's own 182,625 /
   22,655 / 22,866 examples on its list.
 
-On a list without repeated words both give the same parts.
+On a list without repeated words both give the same parts. The third way, `hash`, is for lists that do not fit in memory
+(`unstuck.lm.tokens`): a word's own hash says which part it goes to.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -34,12 +36,12 @@ from unstuck.lm.errors import LmError, require_choice
 
 BOUNDARY = 0
 SHIPPED = "shipped:names.txt"
-SPLITS = ("words", "lines")
+SPLITS = ("words", "lines", "hash")
 PARTS = ("train", "val", "test")
 FEWEST_WORDS = 6  # with fewer, int(0.8 n) == int(0.9 n) leaves no validation word
 SPLIT_SEED = 42
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\t]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\t]")
 _Ids = npt.NDArray[np.int64]
 
 
@@ -59,7 +61,34 @@ class WordList:
     @property
     def name(self) -> str:
         """What to call this list in a message."""
-        return "the shipped names" if self.source == SHIPPED else self.source
+        return name_of(self.source)
+
+    @property
+    def count(self) -> int:
+        """Number of words, copies included."""
+        return len(self.words)
+
+
+def name_of(source: str) -> str:
+    """What to call a data file in a message."""
+    return "the shipped names" if source == SHIPPED else source
+
+
+def prepare(words: WordList, *, lower: bool = False, min_count: int = 1) -> WordList:
+    """The list with its words in lower case, and without those that hold a rare character, as asked.
+
+    A character is rare when the whole list (after lower-casing) holds it fewer than `min_count` times. Raises LmError
+    when no word is left.
+    """
+    kept = list(zip(words.words, words.lines, strict=True))
+    if lower:
+        kept = [(word.lower(), line) for word, line in kept]
+    if min_count > 1:
+        counts = Counter(character for word, _ in kept for character in word)
+        kept = [pair for pair in kept if all(counts[character] >= min_count for character in pair[0])]
+    if not kept:
+        raise LmError(f"{words.name}: every word holds a character that is rarer than {min_count}: lower --min-count")
+    return replace(words, words=[word for word, _ in kept], lines=[line for _, line in kept])
 
 
 def read_words(source: str | Path = SHIPPED) -> WordList:
@@ -72,11 +101,8 @@ def read_words(source: str | Path = SHIPPED) -> WordList:
     words, lines = [], []
     for number, line in enumerate(_decode(raw, name).split("\n"), start=1):
         word = line.strip()
-        if found := _CONTROL.search(word):
-            raise LmError(
-                f"{name} line {number} holds the control character U+{ord(found[0]):04X}: "
-                "give a plain text file with one word per line"
-            )
+        if found := CONTROL.search(word):
+            raise control_character(name, number, found[0])
         if word:
             words.append(word)
             lines.append(number)
@@ -85,15 +111,32 @@ def read_words(source: str | Path = SHIPPED) -> WordList:
     return WordList(words, lines, name, hashlib.sha256(raw).hexdigest())
 
 
+def control_character(name: str, line: int, character: str) -> LmError:
+    """The error of a line that holds what no word can hold."""
+    return LmError(
+        f"{name} line {line} holds the control character U+{ord(character):04X}: "
+        "give a plain text file with one word per line"
+    )
+
+
 def _read_bytes(source: str | Path) -> bytes:
     if source == SHIPPED:
         return resources.files("unstuck.lm").joinpath("data/names.txt").read_bytes()
-    try:
+    with reading(source):
         return Path(source).read_bytes()
+
+
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """What the system says while a data file is read, as an LmError."""
+    try:
+        yield
     except FileNotFoundError:
         raise LmError(f"data file {source} does not exist: give a text file with one word per line") from None
     except IsADirectoryError:
         raise LmError(f"data file {source} is a folder: give a text file with one word per line") from None
+    except LmError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LmError(f"data file {source} cannot be read ({reason}): check the path and its rights") from None
@@ -104,10 +147,15 @@ def _decode(raw: bytes, name: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise LmError(
-            f"{name} line {line} (byte offset {error.start}) is not UTF-8 text: "
-            f"0x{raw[error.start]:02x} cannot stand there; save the file as UTF-8 text with one word per line"
-        ) from None
+        raise not_utf8(name, line, error.start, raw[error.start]) from None
+
+
+def not_utf8(name: str, line: int, offset: int, byte: int) -> LmError:
+    """The error of a file that is no UTF-8 text."""
+    return LmError(
+        f"{name} line {line} (byte offset {offset}) is not UTF-8 text: "
+        f"0x{byte:02x} cannot stand there; save the file as UTF-8 text with one word per line"
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +167,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         """Raise LmError unless the characters are sorted, single, distinct and printable on a line."""
         held = self.characters
-        if not held or any(len(c) != 1 or _CONTROL.match(c) or c == "\n" for c in held):
+        if not held or any(len(c) != 1 or CONTROL.match(c) or c == "\n" for c in held):
             raise LmError("a vocabulary must hold single printable characters: train again from a word list")
         if list(held) != sorted(set(held)):
             raise LmError("a vocabulary must be sorted and without repetition: train again from a word list")
@@ -155,6 +203,15 @@ class Vocabulary:
             letters.append(self.characters[one - 1])
         return "".join(letters)
 
+    def decode_rows(self, rows: _Ids) -> list[str]:
+        """The words spelled by rows of ids (B, L), each up to its first boundary or the row's end."""
+        closed = np.pad(rows, ((0, 0), (0, 1)))  # (B, L + 1)
+        length = closed.argmin(axis=1)[:, None]  # of 0, the smallest id: (B, 1)
+        points = np.array([ord("\n"), *map(ord, self.characters)], dtype="<u4")
+        text = points[closed[np.arange(closed.shape[1]) <= length]].tobytes().decode("utf-32-le")
+        words: list[str] = text.split("\n")[:-1]
+        return words
+
     def require_known(self, words: Sequence[str], name: str, lines: Sequence[int] | None = None) -> None:
         """Raise LmError naming the first word that holds a character outside the vocabulary."""
         known = set(self.characters)
@@ -188,7 +245,7 @@ def split_words(words: Sequence[str], by: str = "words", seed: int = SPLIT_SEED,
 
     Raises LmError when the list is one word only, or too short to leave a validation word.
     """
-    require_choice("split", by, SPLITS)
+    require_choice("split", by, SPLITS[:2])
     copies = Counter(words)
     units = list(copies) if by == "words" else list(words)
     if len(copies) == 1:

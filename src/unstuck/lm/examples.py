@@ -10,6 +10,7 @@ hold 5,438 different ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,27 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unstuck.lm.data import PARTS, Split, Vocabulary, WordList, split_words
-from unstuck.lm.errors import require_choice, require_whole
+from unstuck.lm.errors import LmError, require_choice, require_whole
 
 TARGETS = ("drawn", "counted")
 LONGEST_CONTEXT = 256
+
+
+class Part(Protocol):
+    """Examples of one part of the data, in rows to draw from."""
+
+    def __len__(self) -> int:
+        """Number of symbols that are predicted."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number of rows: a row predicts one symbol (windows) or a word's (sequences)."""
+        ...
+
+    def batch(self, rows: Int64[Tensor, " B"]) -> tuple[Tensor, Tensor]:
+        """What the model is given and the ids that follow, both int64, of some rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,20 @@ class Examples:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.targets)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows to draw from: the examples."""
+        return len(self.targets)
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """The stream that the examples were made of: each predicts one token."""
+        return self.targets.numpy()
+
+    def batch(self, rows: Int64[Tensor, " B"]) -> tuple[Int64[Tensor, "B T"], Int64[Tensor, " B"]]:
+        """The contexts (B, T) and targets (B,) of some examples."""
+        return self.contexts[rows], self.targets[rows]
 
 
 def build_examples(tokens: npt.NDArray[np.int64], context: int) -> Examples:
@@ -64,6 +96,11 @@ class Corpus:
     val: Examples
     test: Examples
 
+    @property
+    def leaked(self) -> int:
+        """Validation words (lines) that also stand in training."""
+        return self.split.leaked
+
     def part(self, name: str) -> Examples:
         """The examples of `train`, `val` or `test`."""
         require_choice("part", name, PARTS)
@@ -86,18 +123,22 @@ def build_corpus(words: WordList, context: int, by: str = "words", vocabulary: V
 
 
 class Batches:
-    """Draws batches from examples, with replacement, by the given generator: its state is the sampler's whole state."""
+    """Draws batches from a part's rows, with replacement; the given generator's state is the sampler's whole state."""
 
-    def __init__(self, examples: Examples, size: int, targets: str, symbols: int, generator: torch.Generator) -> None:
+    def __init__(self, part: Part, size: int, targets: str, symbols: int, generator: torch.Generator) -> None:
         require_choice("targets", targets, TARGETS)
-        self.examples, self.size, self.generator = examples, size, generator
-        self.counts = _FollowCounts(examples, symbols) if targets == "counted" else None
+        self.part, self.size, self.generator = part, size, generator
+        self.counts = None
+        if targets == "counted":
+            if not isinstance(part, Examples):
+                raise LmError("targets counted needs windows of a list held in memory: use --targets drawn")
+            self.counts = _FollowCounts(part, symbols)
 
-    def draw(self) -> tuple[Int64[Tensor, "B T"], Int64[Tensor, " B"] | Float[Tensor, "B V"]]:
-        """Contexts (B, T) int64; targets (B,) int64 where `drawn`, (B, V) float32 probabilities where `counted`."""
-        drawn = torch.randint(len(self.examples), (self.size,), generator=self.generator)
-        contexts = self.examples.contexts[drawn]
-        return contexts, self.examples.targets[drawn] if self.counts is None else self.counts.rows(drawn)
+    def draw(self) -> tuple[Tensor, Int64[Tensor, " B"] | Int64[Tensor, "B L"] | Float[Tensor, "B V"]]:
+        """What the model is given, and targets: int64 where `drawn`, (B, V) float32 probabilities where `counted`."""
+        drawn = torch.randint(self.part.rows, (self.size,), generator=self.generator)
+        given, targets = self.part.batch(drawn)
+        return given, targets if self.counts is None else self.counts.rows(drawn)
 
 
 class _FollowCounts:

@@ -8,25 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
-from unstuck.lm.model import CharMLP, HiddenLayer, blank_model
+from unstuck.lm.model import CharMLP, CharModel, HiddenLayer, blank_model
 
 CHUNK = 16_384
 
 
+class Contexts(Protocol):
+    """Contexts (N, T) int64, sliced as they are needed: a tensor, or windows of a stream."""
+
+    def __len__(self) -> int:
+        """Number of contexts."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> Tensor:
+        """Some contexts in a row."""
+        ...
+
+
 @torch.no_grad()
-def recalibrate(model: CharMLP, contexts: Int64[Tensor, "N T"]) -> None:
+def recalibrate(model: CharModel, contexts: Contexts) -> None:
     """Set every BatchNorm's running mean and variance to the exact ones over all `contexts`, in place.
 
     Bottom up, one pass a layer: a layer's inputs depend on the statistics of those below it, so these must be
     final first. The variance is the unbiased one (divisor N - 1), as `nn.BatchNorm1d` keeps it; sums are float64.
     Nothing is done to a model without BatchNorm; the mode (training or evaluation) is left as it was.
     """
-    if model.config.norm != "batch":
+    if not isinstance(model, CharMLP) or model.config.norm != "batch":
         return
     was_training = model.training
     model.eval()
@@ -38,10 +50,10 @@ def recalibrate(model: CharMLP, contexts: Int64[Tensor, "N T"]) -> None:
     model.train(was_training)
 
 
-def _inputs(model: CharMLP, place: int, contexts: Tensor) -> Iterator[Tensor]:
+def _inputs(model: CharMLP, place: int, contexts: Contexts) -> Iterator[Tensor]:
     """What hidden layer `place` is given, chunk by chunk."""
-    for chunk in torch.split(contexts, CHUNK):
-        x = model.embed(chunk)
+    for first in range(0, len(contexts), CHUNK):
+        x = model.embed(contexts[first : first + CHUNK])
         for layer in model.layers[:place]:
             x = layer(x)
         yield x
@@ -71,16 +83,18 @@ def _batch_norm(layer: HiddenLayer) -> tuple[nn.BatchNorm1d, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def fold(model: CharMLP) -> CharMLP:
+def fold(model: CharModel) -> CharModel:
     """The same function in evaluation mode, without BatchNorm: a new model; the given one is left alone.
 
     W' = W · γ/√(σ² + ε) row by row, b' = β - μ · γ/√(σ² + ε). A LayerNorm depends on each example, so it stays.
     """
-    if model.config.norm != "batch":
+    if not isinstance(model, CharMLP) or model.config.norm != "batch":
         copy = blank_model(model.config)
         copy.load_state_dict(model.state_dict())
-        return copy.eval()
+        copy.eval()
+        return copy
     folded = blank_model(replace(model.config, norm="none"))
+    assert isinstance(folded, CharMLP)
     folded.embedding.load_state_dict(model.embedding.state_dict())
     folded.output.load_state_dict(model.output.state_dict())
     for old, new in zip(model.layers, folded.layers, strict=True):

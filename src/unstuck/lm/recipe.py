@@ -1,16 +1,17 @@
-"""How a model is trained: two named recipes, of which every value can be changed.
+"""How a model is trained: three named recipes, of which every value can be changed.
 
 `lecture` is the loop of the lecture (https://github.com/karpathy/nn-zero-to-hero, makemore part 3): SGD at 0.1, at
 0.01 from the half on, batches of 32, 200,000 steps, running statistics with momentum 0.001, a split by line. `fast`
 reaches its validation loss in a small part of the time: AdamW (https://arxiv.org/abs/1711.05101) under a one-cycle
-rate (https://arxiv.org/abs/1708.07120), larger batches, counted targets, a split by distinct word.
+rate (https://arxiv.org/abs/1708.07120), larger batches, counted targets, a split by distinct word. `words` is for the
+models that read whole words: 64 of them a batch, each symbol predicted from all that come before it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -30,7 +31,8 @@ START_SHARE = 1 / 25  # of a one-cycle's highest rate
 class Recipe:
     """Everything about training except the model and the data; raises LmError for values that cannot be.
 
-    `lr` is the schedule's highest rate; `norm_momentum` the weight of a new batch in BatchNorm's running statistics.
+    `lr` is the schedule's highest rate; `norm_momentum` the weight of a new batch in BatchNorm's running statistics;
+    `lower` and `min_count` say how the words are prepared (`data.prepare`).
     """
 
     optimizer: str
@@ -43,6 +45,8 @@ class Recipe:
     weight_decay: float
     norm_momentum: float
     seed: int = 0
+    lower: bool = field(default=False, metadata={"since": 2})
+    min_count: int = field(default=1, metadata={"since": 2})
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -58,6 +62,7 @@ class Recipe:
         if self.norm_momentum > 1:
             raise LmError(f"norm momentum is {self.norm_momentum}: give a number above 0 and up to 1")
         require_whole("seed", self.seed, 0, LARGEST_SEED)
+        require_whole("min count", self.min_count, 1, 2**48)
 
 
 RECIPES = {
@@ -82,6 +87,17 @@ RECIPES = {
         split="lines",
         weight_decay=0.0,
         norm_momentum=0.001,
+    ),
+    "words": Recipe(
+        optimizer="adamw",
+        lr=0.005,
+        schedule="one-cycle",
+        batch_size=64,
+        steps=3_000,
+        targets="drawn",
+        split="words",
+        weight_decay=0.1,
+        norm_momentum=0.1,
     ),
 }
 

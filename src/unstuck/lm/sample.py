@@ -6,58 +6,142 @@ random stream (https://numpy.org/doc/stable/reference/random/bit_generators/gene
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count, islice
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from unstuck.lm.data import BOUNDARY, Vocabulary
-from unstuck.lm.errors import LARGEST_SEED, require_whole
-from unstuck.lm.model import CharMLP
+from unstuck.lm.errors import LARGEST_SEED, LmError, require_positive, require_whole
+from unstuck.lm.known import KnownWords
+from unstuck.lm.model import CharModel
 from unstuck.lm.norms import fold
 
-BLOCK = 256
+BLOCKS = {
+    "mlp": 1024,
+    "gru": 256,
+    "transformer": 256,
+}  # words side by side: what a model does at once for 20 words, too
 LONGEST = 100
+PATIENCE = 100_000  # words drawn one after another, none of them new, before a search for new ones ends
 
 
-def sample_words(model: CharMLP, vocabulary: Vocabulary, n: int, seed: int = 0, longest: int = LONGEST) -> list[str]:
-    """`n` words of at least one and at most `longest` characters (a word that reaches `longest` is cut there).
+@dataclass(frozen=True)
+class Sampling:
+    """How symbols are chosen; raises LmError for values out of range.
 
-    The same model, seed and longest give the same words; the first k of them do not depend on n. The model is folded
-    and evaluated with running statistics. Raises LmError for values out of range.
+    The logits are divided by `temperature`; then only the `top_k` likeliest symbols stay (0: all). A word begins with
+    `prefix` and is cut at `longest` characters.
     """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    prefix: str = ""
+    longest: int = LONGEST
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        require_positive("temperature", self.temperature)
+        require_whole("top k", self.top_k, 0, 2**31)
+        require_whole("max length", self.longest, 1, 100_000)
+        if len(self.prefix) >= self.longest:
+            raise LmError(
+                f"the prefix has {len(self.prefix)} characters and max length is {self.longest}: "
+                "shorten the prefix or raise --max-length"
+            )
+
+
+def sample_words(
+    model: CharModel,
+    vocabulary: Vocabulary,
+    n: int,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    *,
+    unlike: KnownWords | None = None,
+    workers: int = 1,
+) -> Iterator[str]:
+    """Yield `n` words of at least one and at most `sampling.longest` characters.
+
+    The same model, seed and sampling give the same words; the first k of them do not depend on n or on `workers`, the
+    number of blocks that are drawn at once. With `unlike` a word comes once, and only if it is not among those known.
+    The model is folded and evaluated with running statistics. Raises LmError for values out of range, for a prefix
+    outside the vocabulary, and when PATIENCE words in a row are not new.
+    """
+    sampling = sampling or Sampling()
     require_whole("number of words", n, 1, 10**9)
     require_whole("seed", seed, 0, LARGEST_SEED)
-    require_whole("max length", longest, 1, 100_000)
-    folded = fold(model)
-    words: list[str] = []
-    for block in range(-(-n // BLOCK)):
-        ids = _sample_block(folded, np.random.default_rng([seed, block]), longest)
-        words.extend(vocabulary.decode(row) for row in ids[: n - len(words)].tolist())
-    return words
+    require_whole("workers", workers, 1, 1024)
+    vocabulary.require_known([sampling.prefix], "--prefix")
+    words = _all_words(fold(model), vocabulary, seed, sampling, workers, -(-n // BLOCKS[model.config.kind]))
+    return islice(words if unlike is None else _new_words(words, vocabulary, unlike), n)
+
+
+def _all_words(
+    model: CharModel, vocabulary: Vocabulary, seed: int, sampling: Sampling, workers: int, blocks: int
+) -> Iterator[str]:
+    """Words without end, block after block; `blocks` of them are enough where every word is wanted."""
+
+    def draw(block: int) -> list[str]:
+        random = np.random.default_rng([seed, block])
+        return vocabulary.decode_rows(_sample_block(model, vocabulary, random, sampling).numpy())
+
+    with ThreadPoolExecutor(workers) as pool:
+        for first in count(0, workers):
+            last = min(first + workers, blocks) if first < blocks else first + workers
+            for words in pool.map(draw, range(first, last)):
+                yield from words
+
+
+def _new_words(words: Iterator[str], vocabulary: Vocabulary, known: KnownWords) -> Iterator[str]:
+    seen: set[str] = set()
+    in_vain = 0
+    while True:
+        candidates = list(islice(words, 1024))
+        for word, old in zip(candidates, known.contains(vocabulary.encode(candidates)), strict=True):
+            if not old and word not in seen:
+                seen.add(word)
+                in_vain = 0
+                yield word
+            in_vain += 1
+        if in_vain > PATIENCE:
+            raise LmError(
+                f"only {len(seen):,} different new words were found, and then none in {PATIENCE:,} tries: "
+                "ask for fewer words, or raise --temperature"
+            )
 
 
 @torch.no_grad()
-def _sample_block(model: CharMLP, random: np.random.Generator, longest: int) -> Tensor:
-    """Ids of BLOCK words (BLOCK, longest) int64, 0 after a word's end."""
-    ids = torch.zeros(BLOCK, longest, dtype=torch.int64)
-    contexts = torch.zeros(BLOCK, model.config.context, dtype=torch.int64)
-    alive = torch.arange(BLOCK)  # rows whose word goes on
-    for place in range(longest):
-        uniform = torch.from_numpy(random.random(BLOCK))[alive]
-        chosen = _choose(model(contexts[alive]), uniform, may_end=place > 0)
-        ids[alive, place] = chosen
-        contexts[alive] = torch.cat([contexts[alive, 1:], chosen[:, None]], dim=1)
+def _sample_block(model: CharModel, vocabulary: Vocabulary, random: np.random.Generator, sampling: Sampling) -> Tensor:
+    """Ids of a block's words (B, longest) int64, 0 after a word's end."""
+    block, context = BLOCKS[model.config.kind], model.config.context
+    prefix = torch.from_numpy(vocabulary.encode([sampling.prefix])[:-1])
+    ids = torch.zeros(block, context + sampling.longest, dtype=torch.int64)  # with the boundaries before a word
+    ids[:, context : context + len(prefix)] = prefix
+    alive = torch.arange(block)  # rows whose word goes on
+    for place in range(len(prefix), sampling.longest):
+        uniform = torch.from_numpy(random.random(block))[alive]
+        logits = model.next_logits(ids[alive, place : place + context], min(place + 1, context))
+        if place == 0:
+            logits[:, BOUNDARY] = -torch.inf  # no word of the data is empty
+        chosen = _choose(logits, uniform, sampling)
+        ids[alive, context + place] = chosen
         alive = alive[chosen != BOUNDARY]
         if not len(alive):
-            break
-    return ids
+            return ids[:, context : context + place + 1]
+    return ids[:, context:]
 
 
-def _choose(logits: Tensor, uniform: Tensor, *, may_end: bool) -> Tensor:
+def _choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     """One id a row (B,) by inverting the cumulative distribution of logits (B, V) at uniform (B,)."""
-    probabilities = logits.double().softmax(1)
-    if not may_end:  # no word of the data is empty
-        probabilities[:, BOUNDARY] = 0
-    cumulative = probabilities.cumsum(1)  # (B, V), up to rounding and the boundary's share 1 at the end
+    if 0 < sampling.top_k < logits.shape[1]:
+        least = logits.topk(sampling.top_k).values[:, -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    weights = ((logits - logits.amax(1, keepdim=True)) / sampling.temperature).exp_()  # (B, V), the largest is 1
+    cumulative = weights.cumsum(1, dtype=torch.float64)  # (B, V)
     chosen = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
     return chosen[:, 0].clamp(max=logits.shape[1] - 1)

@@ -7,7 +7,8 @@ count.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,18 +16,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unstuck.lm.checkpoint import Checkpoint
+from unstuck.lm.corpus import AnyCorpus
 from unstuck.lm.errors import LmError
-from unstuck.lm.examples import Batches, Corpus
-from unstuck.lm.model import CharMLP, ModelConfig, build_model
+from unstuck.lm.examples import Batches
+from unstuck.lm.model import CharModel, ModelConfig, build_model
 from unstuck.lm.recipe import Recipe, build_optimizer, learning_rate
+from unstuck.lm.streams import IGNORED
 
-Targets = Int64[Tensor, " B"] | Float[Tensor, "B V"]
+Targets = Int64[Tensor, " B"] | Int64[Tensor, "B L"] | Float[Tensor, "B V"]
 Batch = tuple[Int64[Tensor, "B T"], Targets]
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
-def loss_fn(logits: Float[Tensor, "B V"], targets: Targets) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats; targets are ids (B,) int64 or probabilities (B, V) float32."""
+def loss_fn(logits: Float[Tensor, "B V"] | Float[Tensor, "B L V"], targets: Targets) -> Float[Tensor, ""]:
+    """Mean cross-entropy in nats per symbol.
+
+    Targets are ids (B,) int64 or probabilities (B, V) float32 of logits (B, V), or ids (B, L) of logits (B, L, V), of
+    which those that are IGNORED do not count.
+    """
+    if logits.dim() == 3:
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
     return F.cross_entropy(logits, targets)
 
 
@@ -36,22 +45,23 @@ class Run:
     Raises LmError where BatchNorm is to take its statistics from batches of one example.
     """
 
-    def __init__(self, config: ModelConfig, recipe: Recipe, corpus: Corpus) -> None:
+    def __init__(self, config: ModelConfig, recipe: Recipe, corpus: AnyCorpus) -> None:
         if config.norm == "batch" and recipe.batch_size < 2:
             raise LmError("batch size is 1, and BatchNorm needs at least 2 examples: raise it, or change the norm")
         self.config, self.recipe, self.corpus = config, recipe, corpus
         self.step = 0
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.model: CharMLP = build_model(config, self.generator, recipe.norm_momentum)
+        self.model: CharModel = build_model(config, self.generator, recipe.norm_momentum)
         self.optimizer = build_optimizer(recipe, self.model.parameters())
         self.batches = Batches(corpus.train, recipe.batch_size, recipe.targets, config.symbols, self.generator)
 
     @classmethod
-    def resume(cls, checkpoint: Checkpoint, corpus: Corpus) -> Run:
+    def resume(cls, checkpoint: Checkpoint, corpus: AnyCorpus) -> Run:
         """The run as it was when `checkpoint` was saved; raises LmError if `corpus` is not of the same data."""
         checkpoint.require_same_data(corpus.words)
         run = cls(checkpoint.config, checkpoint.recipe, corpus)
-        run.model = checkpoint.model().train()
+        run.model = checkpoint.model()
+        run.model.train()
         run.optimizer = build_optimizer(run.recipe, run.model.parameters())
         _load_optimizer(run, checkpoint.tensors)
         run.generator.set_state(checkpoint.tensors["generator"])
@@ -73,8 +83,9 @@ class Run:
 
     def advance(self, batch: Batch) -> float:
         """Do one step on `batch` and return its loss in nats; raises LmError, without updating, if it is not finite."""
-        contexts, targets = batch
-        loss = loss_fn(self.model(contexts), targets)
+        given, targets = batch
+        with self._dropout():
+            loss = loss_fn(self.model(given), targets)
         value = loss.item()
         if not math.isfinite(value):
             raise LmError(
@@ -87,6 +98,16 @@ class Run:
         self.optimizer.step()
         self.step += 1
         return value
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """Dropout's own random numbers, a function of seed and step; torch's global generator is left as it was."""
+        if not self.config.dropout:
+            yield
+            return
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed((self.recipe.seed * 0x9E3779B97F4A7C15 + self.step) % 2**63)
+            yield
 
 
 def _load_optimizer(run: Run, tensors: dict[str, Tensor]) -> None:
@@ -104,7 +125,7 @@ def train(
     run: Run,
     *,
     stop_at: int | None = None,
-    on_first_batch: Callable[[CharMLP, Batch, LossFn], object] | None = None,
+    on_first_batch: Callable[[CharModel, Batch, LossFn], object] | None = None,
     on_step: Callable[[int, float], object] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[float]:
