@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 import threading
 import time
@@ -162,6 +163,102 @@ class TestQueue:
         assert "writing takes longer than 0 s" in capfd.readouterr().err
         held.set()
         record._thread.join()
+
+
+class TestBetweenSamples:
+    """Losses since the last sampled step are written as well, soon."""
+
+    @pytest.fixture
+    def following(self, path, monkeypatch):
+        monkeypatch.setattr(recording, "BETWEEN_SECONDS", 0.02)
+        path.parent.mkdir()
+        record, trace, info = Recording(path), Trace(), {"n": 0}
+        record.follow(trace, lambda: dict(info))
+        yield record, trace, info
+        record.close(trace, {})
+
+    @staticmethod
+    def count(trace: Trace, steps: range) -> None:
+        """Train without being watched."""
+        for step in steps:
+            trace.objective[step] = 1.0 / (step + 1)
+            trace.facts.backward_calls += 1
+
+    @staticmethod
+    def written(record: Recording, parts: int) -> None:
+        end = time.monotonic() + 20
+        while record.written < parts and record.failure is None and time.monotonic() < end:
+            time.sleep(0.005)
+        assert record.written >= parts
+
+    def test_nothing_while_nothing_happens(self, following):
+        record, trace, _ = following
+        fill(trace, 0)
+        record.hand_over(trace, {"n": 0})
+        time.sleep(0.2)
+        assert record.written == 1
+
+    def test_nor_where_nobody_says_what_the_run_is(self, begun, monkeypatch):
+        monkeypatch.setattr(recording, "BETWEEN_SECONDS", 0.02)
+        record, trace = begun
+        train(record, trace, range(1))  # the wait of before has ended
+        self.count(trace, range(1, 50))
+        time.sleep(0.2)
+        assert record.written == 1
+
+    def test_a_run_that_hangs_is_on_disk_as_it_is(self, following):
+        record, trace, info = following
+        fill(trace, 0)
+        record.hand_over(trace, {"n": 0})
+        self.written(record, 1)
+        self.count(trace, range(1, 500))
+        info["n"] = 500
+        self.written(record, 2)
+        end = time.monotonic() + 20
+        while read(record.path).info["n"] < 500 and time.monotonic() < end:
+            time.sleep(0.01)
+        found = read(record.path)
+        assert found.trace.steps == [0]
+        assert list(found.trace.objective.items()) == list(trace.objective.items())
+        assert found.info["n"] == 500
+        assert found.trace.facts.backward_calls == trace.facts.backward_calls
+
+    def test_while_the_training_thread_goes_on_everything_stays_in_order(self, following, monkeypatch):
+        monkeypatch.setattr(recording, "BETWEEN_SECONDS", 0.001)
+        monkeypatch.setattr(limits, "MAX_LOSSES", 3_000)
+        record, trace, _ = following
+        step = 0
+        for sampled in range(20):
+            fill(trace, step)
+            record.hand_over(trace, {})
+            self.count(trace, range(step + 1, step + 400))
+            step += 400
+            if sampled % 5 == 0:
+                time.sleep(0.03)
+        record.close(trace, {"ended": "now"})
+        assert record.failure is None
+        assert_same(read(record.path).trace, trace)
+
+    def test_a_fault_of_ours_is_said_once(self, following, capfd):
+        record, trace, info = following
+        record._following = trace, lambda: info["what"]
+        self.count(trace, range(3))
+        end = time.monotonic() + 20
+        while record.failure is None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert record.failure == "KeyError: 'what'"
+        assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_losses_that_come_one_by_one_are_joined(begun, monkeypatch):
+    monkeypatch.setattr("unstuck.trace.writer.LOSS_ROWS", 8)
+    record, trace = begun
+    train(record, trace, range(40))
+    record.close(trace, {})
+    db = sqlite3.connect(record.path)
+    assert db.execute("SELECT count(*) FROM losses").fetchone()[0] < 8
+    db.close()
+    assert_same(read(record.path).trace, made(40))
 
 
 def test_what_is_said_of_the_run_is_the_latest(begun):

@@ -155,8 +155,7 @@ def prune(folder: Path, *, runs: int, nbytes: int) -> None:
     for run in known:
         if count < runs and size <= nbytes:
             return
-        begins = run.begun is None and time.time() - _changed(run.path) < BEGINNING_SECONDS
-        if run.running or begins:
+        if run.running:
             continue
         with suppress(OSError):
             own = _own_bytes(run.path)
@@ -171,6 +170,9 @@ def state(info: Mapping[str, Any], changed: float | None = None) -> str:
     """
     if "ended" in info:
         return "ended"
+    if "process" not in info:
+        begins = changed is not None and time.time() - changed < BEGINNING_SECONDS
+        return "running" if begins else "broken off"
     if info.get("host", platform.node()) != platform.node():
         recent = changed is not None and time.time() - changed < ELSEWHERE_SECONDS
         return "running" if recent else "broken off"
