@@ -166,7 +166,8 @@ def _output_folder(out: Path | None, resume: Path | None, overwrite: bool) -> Pa
 
 def _started(data: Path | None, given: Mapping[str, Any]) -> Run:
     model_options = {key: value for key, value in given.items() if key in _MODEL_OPTIONS}
-    config = ModelConfig.of(given.get("kind", "mlp"), 2, **model_options)  # checks the options before reading the data
+    kind = model_options.pop("kind", "mlp")
+    config = ModelConfig.of(kind, 2, **model_options)  # checks the options before reading the data
     source = data or SHIPPED
     recipe = _recipe(source, config, given)
     if "norm_momentum" in given and config.norm != "batch":

@@ -66,9 +66,7 @@ def sha256_of(source: str | Path, on_bytes: OnBytes = lambda _: None) -> str:
 
 
 def cache_folder() -> Path:
-    """Where token files are kept: $UNSTUCK_CACHE, else `unstuck` in the user's cache folder."""
-    if given := os.environ.get("UNSTUCK_CACHE"):
-        return Path(given)
+    """Where token files are kept: `unstuck` in the user's cache folder, which XDG_CACHE_HOME names."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unstuck"
 
 
@@ -98,7 +96,7 @@ def open_tokens(
     except OSError as error:
         raise LmError(
             f"token files cannot be kept in {folder} ({error.strerror or error}): free some space, "
-            "or name another folder in the environment variable UNSTUCK_CACHE"
+            "or name another folder in the environment variable XDG_CACHE_HOME"
         ) from None
 
 
