@@ -33,7 +33,7 @@ from unstuck.rules.catalogue import check_thresholds, choose, get_rule
 from unstuck.rules.causes import causal_order, group
 from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
-from unstuck.trace import Trace
+from unstuck.trace import Stretch, Trace
 from unstuck.trace.folder import forget
 from unstuck.trace.recording import Recording, begin_recording
 
@@ -77,6 +77,31 @@ def judge(trace: Trace, config: Config) -> tuple[tuple[Finding, ...], tuple[NotC
     findings.sort(key=causal_order)
     silenced = tuple(finding for finding in findings if is_silenced(finding, config.per_site_ignores))
     return tuple(finding for finding in findings if finding not in silenced), tuple(not_checked), silenced
+
+
+def judge_stretches(
+    trace: Trace, stretches: Sequence[Stretch], config: Config
+) -> tuple[tuple[Finding, ...], tuple[NotChecked, ...], tuple[Finding, ...]]:
+    """Let the chosen rules read the last of a run's stretches; returns what `judge` does.
+
+    Rules that this one cannot be judged by (it may be too short, or not begin with the start of training) read the
+    one before, unless what they tell of was mended since; those before training began again count for nothing.
+    """
+    if not stretches:
+        return judge(trace, config)
+    findings, lacking, silenced = judge(stretches[-1].of(trace), config)
+    settled: set[str] = set()
+    for later, stretch in zip(reversed(stretches), reversed(stretches[:-1]), strict=False):
+        open_codes = {rule.code for rule in lacking} - settled.union(stretch.settled)
+        if later.starts or not open_codes:
+            break
+        settled.update(stretch.settled)
+        found, still_lacking, hidden = judge(stretch.of(trace), config)
+        known = open_codes - {rule.code for rule in still_lacking}
+        findings = tuple(sorted([*findings, *(f for f in found if f.code in known)], key=causal_order))
+        silenced += tuple(f for f in hidden if f.code in known)
+        lacking = tuple(rule for rule in lacking if rule.code not in known)
+    return findings, lacking, silenced
 
 
 class Run:
@@ -149,8 +174,7 @@ class Run:
         """Judge what was seen so far."""
         self.session.note_cost()
         trace = self.session.trace.snapshot()
-        judged = self._repairer.mended(trace) if self._repairer else None
-        return make_report(trace, self.config, self._info(), self.fixes, self._withheld(), judged=judged)
+        return make_report(trace, self.config, self._info(), self.fixes, self._withheld(), stretches=self._stretches())
 
     def _info(self) -> RunInfo:
         return RunInfo(
@@ -164,6 +188,9 @@ class Run:
             self.exit_code,
             self.stopped,
         )
+
+    def _stretches(self) -> tuple[Stretch, ...]:
+        return tuple(self._repairer.stretches) if self._repairer else ()
 
     def _withheld(self) -> list[str]:
         if self._repairer is None:
@@ -184,11 +211,10 @@ class Run:
 
     def _about(self) -> dict[str, Any]:
         """Return what a stored run needs, beside the trace, to give the same report."""
-        mended = (self._repairer.judged_from, self._repairer.restarted) if self._repairer else (0, False)
         return {
             "run": self._info(),
             "config": self.config,
-            "judged": mended,
+            "stretches": self._stretches(),
             "fixes": self.fixes,
             "withheld": self._withheld(),
             "process": os.getpid(),
@@ -229,12 +255,11 @@ def make_report(
     fixes: Sequence[Fix] = (),
     withheld: Sequence[str] = (),
     *,
-    judged: Trace | None = None,
+    stretches: Sequence[Stretch] = (),
 ) -> Report:
-    """Judge a trace, or the part of it given as `judged`, and gather everything in a report."""
-    seen = trace if judged is None else judged
-    findings, not_checked, silenced = judge(seen, config)
-    findings = tuple(finding for finding in findings if not is_folded(finding, seen, fixes))
+    """Judge a trace, by the `stretches` between mendings where there are any, and gather everything in a report."""
+    findings, not_checked, silenced = judge_stretches(trace, stretches, config)
+    findings = tuple(finding for finding in findings if not is_folded(finding, trace, fixes))
     causes = tuple(group(findings))
     return Report(findings, causes, not_checked, trace, tuple(fixes), tuple(withheld), run, silenced, source_patches)
 

@@ -13,7 +13,7 @@ from unstuck.config import Config
 from unstuck.fixes.fix import Applicability, Fix, Proof
 from unstuck.report import Report, RunInfo
 from unstuck.rules.catalogue import UnknownRuleError
-from unstuck.trace import Location
+from unstuck.trace import Location, Stretch
 from unstuck.trace.folder import FILE, FOLDER, LATEST, Listed, find, listed, new_path, remove, state, state_of
 from unstuck.trace.store import StoredRun, StoreError, read
 
@@ -62,10 +62,9 @@ def _report(stored: StoredRun, config: Config | None, changes: Mapping[str, Any]
     how_far = state_of(stored.path, info)
     unfinished = "" if how_far == "ended" else how_far
     run = RunInfo(**{**run, "command": tuple(run.get("command", ())), "unfinished": unfinished})
-    since, restarted = info.get("judged", (0, False))
-    judged = trace.since(since, as_start=restarted) if since else None
+    stretches = [Stretch(**{**one, "settled": tuple(one["settled"])}) for one in info.get("stretches", ())]
     fixes = [_fix(fix) for fix in info.get("fixes", ())]
-    return make_report(trace, config, run, fixes, info.get("withheld", ()), judged=judged)
+    return make_report(trace, config, run, fixes, info.get("withheld", ()), stretches=stretches)
 
 
 def _fix(data: Mapping[str, Any]) -> Fix:

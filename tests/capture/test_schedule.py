@@ -200,6 +200,17 @@ class TestWanted:
         assert 499 not in seen
         assert schedule.is_sampled(503)  # the answer stands
 
+    @pytest.mark.parametrize("every", [None, 1_000])
+    def test_several_at_once(self, every):
+        schedule = Schedule(every)
+        for step in (503, 504, 507):
+            schedule.want(step)
+        sampled = []
+        for step in range(500, 510):
+            if step >= schedule.idle_until and schedule.is_sampled(step):
+                sampled.append(step)
+        assert sampled[-3:] == [503, 504, 507]
+
     def test_it_moves_no_guaranteed_sample(self):
         one, other = Schedule(), Schedule()
         other.want(15)

@@ -234,7 +234,7 @@ class TestSince:
         return trace
 
     def test_earlier_steps_are_gone_and_later_ones_stay(self, trained):
-        late = trained.since(3)
+        late = trained.between(3)
         assert (late.steps, late.objective) == ([3, 7], {3: 3.0, 7: 7.0})
         assert [call.step for call in late.loss_calls] == [3, 7]
         assert means(late, 0, Role.VALUE) == {3: 4.0, 7: 8.0}
@@ -242,26 +242,26 @@ class TestSince:
         assert [step for step, _ in late.vectors(trained.sites[0], "counts")] == [3, 7]
 
     def test_the_start_is_not_known(self, trained):
-        late = trained.since(1)
+        late = trained.between(1)
         assert late.loss_at_start() == []
         assert late.summary(trained.sites[0], Role.VALUE) is None
         assert not late.has(Signal.START)
 
     def test_the_trace_itself_keeps_all(self, trained):
-        trained.since(7).sites[0].path = "other"
+        trained.between(7).sites[0].path = "other"
         assert trained.steps == [0, 3, 7]
         assert means(trained, 0, Role.VALUE) == {0: 1.0, 3: 4.0, 7: 8.0}
         assert trained.sites[0].path != "other"
 
     def test_facts_of_the_run_and_sites_stay(self, trained):
         trained.facts.weights_loaded, trained.facts.backward_calls = True, 8
-        late = trained.since(7)
+        late = trained.between(7)
         assert (late.facts.weights_loaded, late.facts.backward_calls, len(late.sites)) == (True, 8, len(trained.sites))
 
     def test_from_the_first_step_it_is_the_same_and_beyond_the_last_nothing_is_left(self, trained):
-        assert means(trained.since(0), 0, Role.VALUE) == means(trained, 0, Role.VALUE)
-        none = trained.since(8)
+        assert means(trained.between(0), 0, Role.VALUE) == means(trained, 0, Role.VALUE)
+        none = trained.between(8)
         assert (none.steps, none.objective, means(none, 0, Role.VALUE), none.nbytes) == ([], {}, {}, 0)
 
     def test_it_takes_the_memory_of_what_it_keeps(self, trained):
-        assert 3 * trained.since(7).nbytes == trained.nbytes == 3 * trained.until(0).nbytes
+        assert 3 * trained.between(7).nbytes == trained.nbytes == 3 * trained.until(0).nbytes

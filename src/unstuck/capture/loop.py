@@ -142,6 +142,16 @@ class TrainingLoop(ABC):
         self._idle_until = min(self._idle_until, step)
         self._quiet = False
 
+    @property
+    def next_pass(self) -> int:
+        """The step whose forward pass is the next to begin, asked between two updates."""
+        return self._step + (1 if self._optimizer_loop else 2)
+
+    def begin_again(self) -> None:
+        """Take the next pass for the start of training: a repairer has put the parameters back."""
+        self._recorder.parameters.start = self.next_pass
+        self.watch_step(self.next_pass)
+
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""
         earlier = self.trace.objective.get(self._step)

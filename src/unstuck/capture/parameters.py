@@ -39,6 +39,7 @@ class Parameters:
         self._keys: list[tuple[int, Role]] = []  # of what waits in the queue
         self._tickets: list[int] = []
         self.used: set[int] = set()
+        self.start = 0  # the step with which training began, or was begun again
 
     # -- identity --------------------------------------------------------------------------------------------------
 
@@ -173,7 +174,7 @@ class Parameters:
                 gradient = unscaled(gradient, scale)
                 self._keys.append((index, Role.GRADIENT))
                 self._tickets.append(self._queue.add(gradient))
-            if step == 0:
+            if step == self.start:
                 self._count_identical(index, "identical_gradient_units", gradient)
         if not with_snapshot:
             self._enter(step)
@@ -187,7 +188,7 @@ class Parameters:
             self._snapshots[index] = Sample(own)
             if own.numel() > MAX_SAMPLE:
                 self._trace.sites[index].update_stride = -(-own.numel() // MAX_SAMPLE)
-            if step == 0:
+            if step == self.start:
                 self._count_identical(index, "identical_units", own)
         self._enter(step)
 

@@ -319,6 +319,13 @@ class Recorder:
             own = grad if self.loss_scale == 1.0 else unscaled(grad, self.loss_scale)
             self._measured.append((self.queue.add(local(own)), site, Role.OUTPUT_GRADIENT, None))
 
+    # -- where training begins -------------------------------------------------------------------------------------
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the pass under way is the first of the training, or of the training as it was begun again."""
+        return self.step == self.parameters.start
+
     # -- repeatable calls ------------------------------------------------------------------------------------------
 
     @property

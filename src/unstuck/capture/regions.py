@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
@@ -45,15 +46,15 @@ class RunningModules:
         self.stack = []
 
     def _begins(self, module: nn.Module, args: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
+        if threading.get_ident() != self._thread or not torch._C._is_torch_function_enabled():
+            return  # another thread's call, or one that we make ourselves
         if not self.stack:
             self._enters(module, args)
         if self._handles:
             self.stack.append(module)
 
     def _ends(self, _module: nn.Module, _args: Any, _output: Any) -> None:
-        if self.stack and threading.get_ident() == self._thread:
+        if self.stack and threading.get_ident() == self._thread and torch._C._is_torch_function_enabled():
             self.stack.pop()
 
 

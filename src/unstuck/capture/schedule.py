@@ -42,7 +42,7 @@ class Schedule:
         self._grid = 0  # the next guaranteed sample
         self._earliest = 0  # for any other
         self.idle_until = 0  # no step before this one is going to be sampled; those need not be asked for
-        self._wanted = -1  # the latest step that somebody has asked for
+        self._wanted: set[int] = set()  # steps to come that somebody has asked for
         self._wait = 1.0  # that many samples' worth of credit are needed: 1 … 2
         self._guaranteed = False
 
@@ -55,12 +55,12 @@ class Schedule:
         """
         if self.every is not None:
             following = (step // self.every + 1) * self.every if step >= FIRST_STEPS else step + 1
-            self.idle_until = min(following, step + MOST_IDLE)
-            return step % self.every == 0 or step < FIRST_STEPS or step == self._wanted
+            self.idle_until = min(following, step + MOST_IDLE, *(wanted for wanted in self._wanted if wanted > step))
+            return step % self.every == 0 or step < FIRST_STEPS or step in self._wanted
         if step <= self._decided or step < self.idle_until:
             return step == self._last
         self._decided = step
-        if step >= self._grid or step == self._wanted:
+        if step >= self._grid or step in self._wanted:
             self._guaranteed = True
         elif step >= self._earliest and self.ledger.credit >= self._wait * self.ledger.price:
             self._guaranteed = False
@@ -72,13 +72,15 @@ class Schedule:
 
     def want(self, step: int) -> None:
         """Have a step sampled that has not been asked for yet, whatever it costs."""
-        self._wanted = step
+        self._wanted.add(step)
         self.idle_until = min(self.idle_until, step)
 
     def _rest(self, step: int) -> None:
         """Work out how long no sample can come: until the gap is past and, as far as can be told, the credit there."""
         wait = min(MOST_IDLE, self.ledger.steps_until(self._wait * self.ledger.price))
-        self.idle_until = min(self._grid, max(self._earliest, step + 1 + int(max(0.0, wait))))
+        self._wanted = {wanted for wanted in self._wanted if wanted > step}
+        free = max(self._earliest, step + 1 + int(max(0.0, wait)))
+        self.idle_until = min(self._grid, free, *self._wanted)
 
     def _sample(self, step: int) -> None:
         """Take `step` as a sample, and draw when the next ones may come.

@@ -21,10 +21,12 @@ from unstuck.fixes.remedy import LOADED, LiveNetwork, Patient, Remedy, Withheld
 from unstuck.fixes.state import Snapshot
 from unstuck.fixes.targets import Target
 from unstuck.rules.causes import group
-from unstuck.trace import Trace
+from unstuck.trace import Stretch, Trace
 
 FIRST_CHECKS = (0, 4, 9)  # steps; from then on at each doubling and half-way between, on the next sampled step
 REWIND_STEPS = 150  # for which a copy of the start is kept: the first check after step 100, where limits are full
+
+WATCHED_AFTER = 5  # steps after each mending: as many as the rules about updates want for a median (U001)
 
 Judge = Callable[[Trace], Sequence[Finding]]
 
@@ -32,8 +34,7 @@ Judge = Callable[[Trace], Sequence[Finding]]
 class InflightRepairer(ForwardRepairer):
     """Applies safe remedies, and with `unsafe` the others too; `judge` says what is wrong by a trace.
 
-    `judged_from` is the first step that the network, as it was last mended, has made; `restarted` says whether its
-    training began anew there, so that it is to be judged as the start of training.
+    `stretches` are the parts of the run between one mending and the next, the last one still under way.
     """
 
     def __init__(self, judge: Judge, *, unsafe: bool) -> None:
@@ -42,14 +43,12 @@ class InflightRepairer(ForwardRepairer):
             name for name, remedy in all_remedies().items() if remedy.applicability in (wanted, Applicability.SAFE)
         ]
         super().__init__(names)
-        self.judged_from = 0
-        self.restarted = False
+        self.stretches = [Stretch()]
         self._judge = judge
         self._start: Snapshot | None = None
         self._next_check = 0
         self._tried: set[tuple[str, str]] = set()
         self._rewound = False  # in the check under way
-        self._rescaled_since = False  # the check before
 
     def after_first_pass(self, network: LiveNetwork) -> None:
         """Fold redundant biases, now that all that takes a layer's output is known; keep a copy of the start."""
@@ -65,27 +64,31 @@ class InflightRepairer(ForwardRepairer):
         """Judge the run so far, when a check is due, and mend the first root cause that can be."""
         if step > REWIND_STEPS:
             self._start = None
-        if self._rescaled_since:
-            self.judged_from, self._rescaled_since = step, False
-        if step < self._next_check:
+        if step < self._next_check or step < self.stretches[-1].begin:
             return
         self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
-        findings = self._judge(self.mended(network.trace))
-        self._rewound, mended, earlier = False, False, len(self.applied)
+        findings = self._judge(self.stretches[-1].of(network.trace))
+        self._rewound, earlier, settled = False, len(self.applied), set[str]()
         for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
-            done = [self._treat(network, step, finding, at_start=mended) for finding in (cause.root, *cause.also)]
-            mended = mended or any(done)
-            if mended and not self._rewound:
+            own = (cause.root, *cause.also)
+            done = [self._treat(network, step, finding, at_start=bool(settled)) for finding in own]
+            if any(done):
+                settled.update(finding.code for finding in (*own, *cause.symptoms))
+            if settled and not self._rewound:
                 break  # what else is found may follow from that; faults of the start are mended together
-        if mended:
-            self.judged_from, self.restarted = step + 1, self._rewound
+        if settled:
+            self._begin_stretch(network, tuple(sorted(settled)))
         if self._rewound:
             self.applied[earlier:] = [replace(fix, restarted=True) for fix in self.applied[earlier:]]
             self._start = Snapshot(network.models, tensors=network.parameters)
 
-    def mended(self, trace: Trace) -> Trace:
-        """Return the record of the network as it was last mended."""
-        return trace.since(self.judged_from, as_start=self.restarted) if self.judged_from else trace.snapshot()
+    def _begin_stretch(self, network: LiveNetwork, settled: tuple[str, ...]) -> None:
+        """Judge the run anew from the next pass on, of which enough is watched to tell whether the mending helped."""
+        begin = network.next_pass
+        self.stretches[-1] = replace(self.stretches[-1], end=begin, settled=settled)
+        self.stretches.append(Stretch(begin, restarted=self._rewound))
+        for step in range(begin, begin + WATCHED_AFTER):
+            network.watch_step(step)
 
     def _treat(self, network: LiveNetwork, step: int, finding: Finding, *, at_start: bool) -> bool:
         """Apply the first remedy of a finding that can be applied now; tell whether one was.
@@ -101,7 +104,7 @@ class InflightRepairer(ForwardRepairer):
                 continue
             self._tried.add(key)
             try:
-                self._apply(remedy, network, step, finding)
+                self._apply(remedy, network, finding)
             except Withheld as reason:
                 text = f"{name} at {finding.location or finding.site}: {reason}"
                 self.withheld.extend([text] if text not in self.withheld else [])
@@ -109,7 +112,7 @@ class InflightRepairer(ForwardRepairer):
                 return name in self.names
         return False
 
-    def _apply(self, remedy: Remedy, network: LiveNetwork, step: int, finding: Finding) -> None:
+    def _apply(self, remedy: Remedy, network: LiveNetwork, finding: Finding) -> None:
         if remedy.name not in self.names:
             text = f"{remedy.name} at {finding.location or finding.site}"
             self.available.extend([text] if text not in self.available else [])
@@ -117,15 +120,21 @@ class InflightRepairer(ForwardRepairer):
         if remedy.applicability is Applicability.UNSAFE and network.trace.facts.weights_loaded:
             raise Withheld(LOADED)
         optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
-        rewind = self._rewinding(network, step)
+        rewind = self._rewinding(network)
 
         def rescale(aims: Mapping[int, Target]) -> list[Fix]:
             self._targets.update(aims)
-            network.watch_step(step + 1)
+            network.watch_step(network.next_pass)
             return []
 
         patient = Patient(
-            network, network.models, optimizers, rescale=rescale, rewind=rewind, step=step + 1, pretrained=pretrained
+            network,
+            network.models,
+            optimizers,
+            rescale=rescale,
+            rewind=rewind,
+            step=network.next_pass,
+            pretrained=pretrained,
         )
         self.applied.extend(remedy.apply(patient, finding))
 
@@ -134,11 +143,11 @@ class InflightRepairer(ForwardRepairer):
         if fix is None:
             return
         self.applied.append(replace(fix, step=output.step, restarted=self._rewound))
-        self._rescaled_since = True
+        self.stretches[-1] = replace(self.stretches[-1], begin=output.step)
         if self._start is not None:
             self._start.renew((output.weight, *output.biases))
 
-    def _rewinding(self, network: LiveNetwork, step: int) -> Callable[[], None]:
+    def _rewinding(self, network: LiveNetwork) -> Callable[[], None]:
         def rewind() -> None:
             if self._start is None:
                 raise Withheld(f"what was learned is spoilt, and the start is not kept beyond {REWIND_STEPS} steps")
@@ -148,6 +157,6 @@ class InflightRepairer(ForwardRepairer):
             self._start.restore_values()
             for optimizer in network.optimizers:
                 optimizer.state.clear()
-            network.watch_step(step + 1)
+            network.begin_again()
 
         return rewind

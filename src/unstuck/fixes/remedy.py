@@ -45,8 +45,15 @@ class LiveNetwork(Protocol):
     def parameter(self, site: int) -> Tensor | None:
         """Return the parameter of a parameter site."""
 
+    @property
+    def next_pass(self) -> int:
+        """The step whose forward pass is the next to begin, asked between two updates."""
+
     def watch_step(self, step: int) -> None:
         """Have a step watched that has not begun yet."""
+
+    def begin_again(self) -> None:
+        """Take the next pass for the start of training: the parameters were put back."""
 
     def running_mean(self, site: int) -> Tensor | None:
         """Return the running mean of a batch normalisation site."""

@@ -352,13 +352,14 @@ class Trace:
         copy.facts.optimizer_steps = min(copy.facts.optimizer_steps, step + 1)
         return copy
 
-    def since(self, step: int, *, as_start: bool = False) -> Trace:
-        """Return a copy that knows only of the steps from `step` on.
+    def between(self, begin: int, end: int | None = None, *, as_start: bool = False) -> Trace:
+        """Return a copy that knows only of the steps from `begin` on and, where there is an `end`, before it.
 
-        The same holds of facts and sites as in `until`. The start of training is not known to it; with `as_start`,
-        training began anew at `step`, which becomes step 0.
+        The same holds of facts and sites as in `until`. The start of training is not known to it, unless `begin` is 0;
+        with `as_start`, training began anew at `begin`, which becomes step 0.
         """
-        return self._only(lambda known: known >= step, earlier=step if as_start else 0)
+        last = math.inf if end is None else end
+        return self._only(lambda known: begin <= known < last, earlier=begin if as_start else 0)
 
     def _only(self, wanted: Callable[[int], bool], earlier: int = 0) -> Trace:
         """Return a copy with the steps that are wanted, all numbered `earlier` lower."""

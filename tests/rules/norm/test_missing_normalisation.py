@@ -67,6 +67,13 @@ def test_as_few_layers_as_it_takes(depth):  # one fewer: `test_lacking`
     check_fires(MissingNormalisation, b.trace, at=layers[0])
 
 
-@pytest.mark.parametrize("changes", [{"depth": MIN_LAYERS - 1}, {"norm_at": 4}, {"skip": True}])
+@pytest.mark.parametrize(
+    "changes", [{"depth": MIN_LAYERS - 1}, {"depth": MIN_LAYERS - 1, "norm_at": 4}, {"skip": True}]
+)
 def test_lacking(changes):
-    check_lacks(MissingNormalisation, network(**changes)[0].trace, "8 hidden weight layers in a row without a norm")
+    what = "8 hidden weight layers, in a row or with norms between"
+    check_lacks(MissingNormalisation, network(**changes)[0].trace, what)
+
+
+def test_a_deep_network_with_a_norm_is_checked_and_fine():
+    check_silent(MissingNormalisation, network(norm_at=4)[0].trace)

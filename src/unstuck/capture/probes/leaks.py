@@ -57,7 +57,7 @@ def compare(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -
         same = [x for x in floats if x.numel() == target.numel() and x.dtype == target.dtype]
         flat = target.flatten()
         numbers["target_is_data"] = float(any(torch.equal(x.flatten(), flat) for x in same))
-    if recorder.step == 0:
+    if recorder.at_start:
         numbers |= _at_start(floats, target)
 
     def write(step: int) -> None:

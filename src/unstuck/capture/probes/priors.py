@@ -16,12 +16,12 @@ LEAST = 1e-6  # probability of a class that the batch has not
 
 
 def note_best_constant(recorder: Recorder, call: TorchCall, _out: Any, site: Site | None) -> None:
-    """Write `constant_baseline` at step 0: the same loss call on predictions that know the targets' averages.
+    """Write `constant_baseline` as training begins: the same loss call on predictions that know the targets' averages.
 
     Classes get their frequencies in the batch, and each column of other targets its mean over the batch.
     """
     predictions, target = call.input, call.arg(1, "target")
-    if site is None or recorder.step != 0 or recorder.replayed is not None:
+    if site is None or not recorder.at_start or recorder.replayed is not None:
         return
     if not isinstance(predictions, Tensor) or not isinstance(target, Tensor) or not predictions.numel():
         return

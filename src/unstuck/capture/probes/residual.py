@@ -1,4 +1,4 @@
-"""Additions of two tensors that sites made, such as a residual connection's: the scale of each sum, in the first step.
+"""Additions of two tensors that sites made, such as a residual connection's: the scale of each sum, as training begins.
 
 Each becomes a site of kind ADDITION with the scalar `std`, that of the sum, and the vectors `first_from` and
 `second_from`: the sites that made either operand. What comes after it still follows those sites, not the addition.
@@ -17,7 +17,7 @@ from unstuck.trace import Kind, Site
 
 def note_sum(recorder: Recorder, call: TorchCall, out: Any, _site: Site | None) -> None:
     """Write how large the sum is and where its operands come from."""
-    if recorder.step or recorder.replayed is not None or len(call.args) < 2 or not isinstance(out, Tensor):
+    if not recorder.at_start or recorder.replayed is not None or len(call.args) < 2 or not isinstance(out, Tensor):
         return
     operands = call.args[:2]
     if not all(isinstance(x, Tensor) and x.shape == out.shape for x in operands):

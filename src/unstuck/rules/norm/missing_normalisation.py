@@ -12,7 +12,7 @@ from unstuck.rules.depth import Chain, chains
 from unstuck.rules.init.unscaled_weights import UnscaledWeights
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
-from unstuck.trace import Role, Signal, Site, Trace
+from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_LAYERS = 8  # hidden weight layers in a row; from ten or so on plain networks of the time would not train
 MAX_CHANGE = 100.0  # times, of the gradient's norm from one end to the other, as for G001 and G002
@@ -68,8 +68,10 @@ class MissingNormalisation(Rule):
         """Also needs a chain long enough."""
         if missing := super().lacking(trace):
             return missing
-        long = any(len(chain.layers) >= self.min_layers for chain in chains(trace))
-        return None if long else f"{self.min_layers:g} hidden weight layers in a row without a norm"
+        normed = trace.of_kind(Kind.NORM) and len(trace.of_kind(Kind.WEIGHT_LAYER)) > self.min_layers
+        if normed or any(len(chain.layers) >= self.min_layers for chain in chains(trace)):
+            return None
+        return f"{self.min_layers:g} hidden weight layers, in a row or with norms between"
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Judge each long chain by the gradient at its layers."""
