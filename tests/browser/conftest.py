@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "naive_names.py"
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
 MISSING = f"no browser: none of {', '.join(COMMANDS)} is on the PATH; `apt install chromium` brings one"
 
@@ -89,3 +96,67 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 def _note(made: Visit, address: str) -> None:
     if not address.startswith(("data:", "blob:")):
         made.asked.append(address)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `unstuck run --save` left of a run."""
+
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+        return found
+
+
+def saved(folder: Path, script: Path, *options: object) -> Saved:
+    """Run a script under watch, in a process of its own."""
+    command = [sys.executable, "-m", "unstuck", "run", "--save", folder, *options, script]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=script.parent)
+    assert (folder / "report.html").exists(), done.stdout + done.stderr
+    return Saved(folder)
+
+
+@pytest.fixture(scope="package")
+def naive(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A run that starts confidently wrong, with a saturated layer."""
+    return saved(tmp_path_factory.mktemp("naive"), EXAMPLE, "--steps", 300)
+
+
+@pytest.fixture(scope="package")
+def mended(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """The same script, mended while it starts."""
+    return saved(tmp_path_factory.mktemp("mended"), EXAMPLE, "--steps", 40, "--unsafe-fixes")
+
+
+@pytest.fixture(scope="package")
+def normed(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A network of several layers with batch normalisation."""
+    folder = tmp_path_factory.mktemp("normed")
+    script = folder / "normed.py"
+    script.write_text(dedent(NORMED).lstrip(), encoding="utf-8")
+    return saved(folder, script)
+
+
+NORMED = """
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    x = torch.randn(256, 16)
+    y = (x[:, :4].sum(1) > 0).long()
+    blocks = [nn.Sequential(nn.Linear(16, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU()) for _ in range(4)]
+    model = nn.Sequential(*blocks, nn.Linear(16, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for step in range(40):
+        at = torch.randint(0, 256, (32,))
+        loss = nn.functional.cross_entropy(model(x[at]), y[at])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""

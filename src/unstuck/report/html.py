@@ -44,8 +44,8 @@ CAPTIONS = {
     "dead-units": "A row is a unit, a column a sampled step: the lighter, the more of the unit's elements were "
     "saturated. White are those of which all were; a white row is a unit that learns nothing.",
     "gradients": "The size of each parameter's gradients, as decimal logarithms. The dashed outline is the first step.",
-    "updates": "log10 of rms(update) / rms(value) of each weight matrix. About 1e-3 is usual; far above, training is "
-    "rough, far below, it is slow.",
+    "updates": "log10 of rms(update) / rms(value) of each weight matrix (one that starts near zero: / a third of the "
+    "usual initial scale). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
     "depth": "log10 of the standard deviation of each layer's output (forward) and of the gradient there (backward), "
     "at the first and at the last sampled step. Level lines are what an initialisation aims at.",
     "batchnorm": "How far each batch's statistics are from the running ones, medians over the units: means apart in "
@@ -170,13 +170,13 @@ def _hash(script: str) -> str:
 def _number(value: float | None, unit: str = "1") -> str:
     if value is None:
         return "none"
-    return f"{value:.4g}" + ("" if unit == "1" else f" {plain(unit, 40)}")
+    return f"{value:.4g}" + ("" if unit == "1" else f" {user(unit, 40)}")
 
 
 def _head(report: Report) -> Iterator[str]:
     run = report.run
-    said = plain(verdict(report).plain.removeprefix("unstuck: "), 400)
-    yield f'<header>\n<h1 class="{"good" if report.ok else "bad"}">{said[:1].upper()}{said[1:]}</h1>\n'
+    said = verdict(report).plain.removeprefix("unstuck: ")
+    yield f'<header>\n<h1 class="{"good" if report.ok else "bad"}">{user(said[:1].upper() + said[1:], 400)}</h1>\n'
     start, baseline = starting_loss(report.trace)
     recent = recent_loss(report.trace)
     parts = []
@@ -185,7 +185,7 @@ def _head(report: Report) -> Iterator[str]:
     if recent is not None and run.steps > 1:
         parts.append(f"{recent:.4f} over the last {min(100, len(report.trace.objective))} steps")
     yield f"<p>{'; '.join(parts)}</p>\n" if parts else ""
-    made = [plain(run.started, 40), *(f"{plain(k, 40)} {plain(v, 40)}" for k, v in run.versions.items())]
+    made = [user(run.started, 40), *(user(f"{k} {v}", 80) for k, v in run.versions.items())]
     yield f'<p class="muted">{" · ".join(part for part in made if part)}</p>\n</header>\n'
 
 
@@ -253,7 +253,7 @@ def _evidence(finding: Finding) -> Iterator[str]:
     yield f'<p class="muted">measured {_number(finding.measured, finding.unit)}, threshold '
     yield f"{_number(finding.threshold, finding.unit)}, "
     yield f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
-    yield "".join(f" · {plain(e.name, 100)} {_number(e.value, e.unit)}" for e in finding.evidence)
+    yield "".join(f" · {user(e.name, 100)} {_number(e.value, e.unit)}" for e in finding.evidence)
     yield "</p>\n"
 
 
@@ -334,7 +334,7 @@ def _fix(fix: AppliedFix) -> str:
     numbers = f"{_number(fix.before)} → {after_of(fix, 4) if fix.after is None else _number(fix.after, fix.unit)}"
     return (
         f"<h3>{plain(fix.code)} {plain(fix.name)}: {user(fix.site, 200)}{where}</h3>\n"
-        f"<p>{plain(fix.statistic)}: <strong>{numbers}</strong> ({outcome}{proof})</p>\n"
+        f"<p>{user(fix.statistic)}: <strong>{numbers}</strong> ({outcome}{proof})</p>\n"
         + (f'<pre tabindex="0">{code}</pre>\n' if code and fix.kept else "")
     )
 
