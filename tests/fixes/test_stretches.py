@@ -75,7 +75,7 @@ class TestALoopWithoutOptimizer:
 class TestSeveralStretches:
     """A network without any fault but one that only its start can show; the stretches are made up."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def record(self):
         run = unstuck.watch(every=1)
         by_hand(run, blocks(), steps=20)
