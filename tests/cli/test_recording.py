@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from unstuck.cli.run import _say_where
 from unstuck.fixes.scripts import run_script
 from unstuck.trace.folder import FOLDER, find, listed
 from unstuck.trace.store import read
+
+from .terminal import attached
 
 WARNING = "unstuck: cannot record the run in .unstuck/runs: {}; --no-record leaves it be\n"
 
@@ -115,6 +118,27 @@ class TestKept:
         cli("run", script("    import os; os.chdir('elsewhere')\n" + TINY_TRAINING))
         assert len(files(here)) == 1
         assert not (here / "elsewhere" / ".unstuck").exists()
+
+
+class TestHint:
+    """How to see more of a run is said to a person alone."""
+
+    @attached
+    def test_not_where_nothing_was_kept(self, terminal):
+        _say_where(None)
+        assert terminal.text() == ""
+
+    @attached
+    def test_nor_without_what_draws_the_page(self, terminal, monkeypatch):
+        monkeypatch.setattr("unstuck.report.style.installed", lambda: False)
+        _say_where(Path("run.sqlite"))
+        assert terminal.text() == ""
+
+    @attached
+    def test_on_a_terminal(self, terminal, monkeypatch):
+        monkeypatch.setattr("unstuck.report.style.installed", lambda: True)
+        _say_where(Path("run.sqlite"))
+        assert terminal.text() == "unstuck: with pictures: unstuck report latest -o report.html\r\n"
 
 
 class TestSavedElsewhere:

@@ -53,3 +53,8 @@ def report(
     info = RunInfo(**{"title": "train.py", "steps": 10, **run})
     ordered = tuple(sorted(findings, key=causal_order))
     return Report(ordered, tuple(group(ordered)), not_checked, trace, fixes, withheld, info)
+
+
+def lines(made: Report, **options) -> list[str]:
+    """The lines of a report as text."""
+    return made.render("text", **options).splitlines()
