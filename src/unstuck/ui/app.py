@@ -20,7 +20,7 @@ from starlette.routing import Route
 from unstuck.report import html
 from unstuck.trace.folder import state_of
 from unstuck.trace.store import StoreError, read_info
-from unstuck.ui.feed import Feed, Feeds, signature
+from unstuck.ui.feed import Changed, Feed, Feeds, signature
 from unstuck.ui.library import Library
 from unstuck.ui.pages import compare_page, document, list_page, run_page
 
@@ -99,13 +99,11 @@ class Pages:
         library = self.library
         if "name" in asked:
             path = self._path(asked["name"])
-            return self.feeds.get(("run", str(path)), partial(run_page, path), partial(_changed, path))
+            return self.feeds.get(("run", str(path)), partial(run_page, path), partial(_changed, (path,)))
         if "a" in asked and "b" in asked:
             pair = (self._path(asked["a"]), self._path(asked["b"]))
             make = partial(compare_page, asked["a"], asked["b"], library)
-            return self.feeds.get(
-                ("compare", asked["a"], asked["b"]), make, lambda: "".join(_changed(path) for path in pair)
-            )
+            return self.feeds.get(("compare", asked["a"], asked["b"]), make, partial(_changed, pair))
         return self.feeds.get(("list",), partial(list_page, library), lambda: _all_changed(library))
 
     def _path(self, name: str) -> Path:
@@ -136,15 +134,19 @@ def _own(name: str) -> str:
     return (files("unstuck.ui") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _changed(path: Path) -> str:
-    """Return what changes when a run grows or its process goes."""
+def _changed(paths: tuple[Path, ...]) -> Changed:
+    """Return what changes when these runs grow or their processes go."""
+    files = signature(paths)
+    return Changed(files, " ".join(map(_state, paths)))
+
+
+def _state(path: Path) -> str:
     try:
-        how_far = state_of(path, read_info(path))
+        return state_of(path, read_info(path))
     except StoreError:
-        how_far = ""
-    return f"{signature([path])} {how_far}"
+        return ""
 
 
-def _all_changed(library: Library) -> str:
+def _all_changed(library: Library) -> Changed:
     looked_at = int(time.monotonic() / LOOK_SECONDS)  # a process that goes changes no file
-    return f"{signature(library.paths().values())} {looked_at}"
+    return Changed(f"{signature(library.paths().values())} {looked_at}")

@@ -60,7 +60,7 @@ def vitals(report: Report) -> dict[str, str]:
         "Saturated, most of a place, last sample": _share(saturated, max),
         "Dead units": _dead(maps),
         "Update-to-data, median, last sample": _update_to_data(report),
-        "Depth slope at the start": _slope(report),
+        "Depth slope at the start, decades a layer": _slope(report),
         "Sampled steps": f"{len(trace.steps):,}",
         "Training time": f"{report.run.seconds:.1f} s",
     }
@@ -91,7 +91,7 @@ def _update_to_data(report: Report) -> str:
 
 def _slope(report: Report) -> str:
     slopes = [chain.slope for chain in chains(report.trace)]
-    return f"{max(slopes, key=abs):+.3f} decades a layer" if slopes else UNKNOWN
+    return f"{max(slopes, key=abs):+.3f}" if slopes else UNKNOWN
 
 
 def loss_chart(pair: list[Side]) -> dict[str, Any]:
@@ -101,7 +101,8 @@ def loss_chart(pair: list[Side]) -> dict[str, Any]:
     if not rows:
         return {}
     low, high = min(row["loss"] for row in rows), max(row["loss"] for row in rows)
-    scale = alt.Scale(type="log" if low > 0 and high > FACTOR * low else "linear", zero=False, nice=True)
+    wide = low > 0 and high > FACTOR * low
+    scale = alt.Scale(type="log", nice=True) if wide else alt.Scale(type="linear", zero=False, nice=True)
     shown = [one.losses[0]["run"] for one in pair if one.losses]
     colours = alt.Scale(domain=shown, range=[BLUE, ORANGE][: len(shown)])
     dashes = alt.Scale(domain=shown, range=[[1, 0], [6, 3]][: len(shown)])

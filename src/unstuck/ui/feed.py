@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -33,13 +33,21 @@ def signature(paths: Iterable[Path]) -> str:
     return hashed.hexdigest()
 
 
+@dataclass(frozen=True)
+class Changed:
+    """What tells that a page must be made again: the `files` it is made from, and the `state` of its runs."""
+
+    files: str
+    state: str = ""
+
+
 class Feed:
     """One page, made again when what it is made from has changed; any number of readers share one making."""
 
     def __init__(
         self,
         make: Callable[[], Page],
-        changed: Callable[[], str],
+        changed: Callable[[], Changed],
         pool: ThreadPoolExecutor,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -47,25 +55,33 @@ class Feed:
     ) -> None:
         self._make, self._changed, self._pool, self._clock, self._poll = make, changed, pool, clock, poll
         self._page: Page | None = None
-        self._signature = ""
+        self._known: Changed | None = None
         self._rests_until = 0.0
         self._lock = asyncio.Lock()
 
     async def page(self, *, patient: bool = False) -> Page:
-        """Return the page as it is now; `patient`, as it was shortly before where making it takes long."""
+        """Return the page as it is now; `patient`, as it was shortly before where making it takes long.
+
+        That a run has ended is never waited for.
+        """
         async with self._lock:
-            if self._page is not None and patient and self._clock() < self._rests_until:
-                return self._page
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._pool, self._changed)
-            if self._page is None or found != self._signature:
-                begun = self._clock()
-                made = await loop.run_in_executor(self._pool, self._make)
-                took = self._clock() - begun
-                self._rests_until = begun + took / SHARE
-                version = blake2b(made.event().encode(), digest_size=12).hexdigest()
-                self._page, self._signature = replace(made, version=version), found
-            return self._page
+            if self._known is not None and self._page is not None:
+                rests = patient and found.state == self._known.state and self._clock() < self._rests_until
+                if rests or found == self._known:
+                    return self._page
+            begun = self._clock()
+            page, seconds = await loop.run_in_executor(self._pool, self._made)
+            self._page, self._known, self._rests_until = page, found, begun + seconds / SHARE
+            return page
+
+    def _made(self) -> tuple[Page, float]:
+        """Return the page, and the seconds of processor time that it took."""
+        begun = time.thread_time()
+        page = self._make()
+        version = blake2b(page.event().encode(), digest_size=12).hexdigest()
+        return replace(page, version=version), time.thread_time() - begun
 
     async def events(self, since: str, closing: asyncio.Event) -> AsyncIterator[str]:
         """Yield server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): newer pages.
@@ -98,7 +114,7 @@ class Feeds:
         self._pool = ThreadPoolExecutor(1, "unstuck-ui")  # one: source lines of runs share one cache
         self._feeds: dict[tuple[str, ...], Feed] = {}
 
-    def get(self, key: tuple[str, ...], make: Callable[[], Page], changed: Callable[[], str]) -> Feed:
+    def get(self, key: tuple[str, ...], make: Callable[[], Page], changed: Callable[[], Changed]) -> Feed:
         """Return the feed of a key; made of these functions where there is none."""
         feed = self._feeds.pop(key, None) or Feed(make, changed, self._pool)
         self._feeds[key] = feed  # the latest stands last

@@ -80,7 +80,7 @@ def document(page: Page, events: str, *, at: str) -> str:
 
 
 BAR = (  # the theme alone; the rest is what page.js looks for
-    '<div class="bar"><div><input type="search" id="search" aria-label="Find places" hidden>'
+    '<div class="bar"><div class="alone"><input type="search" id="search" aria-label="Find places" hidden>'
     '<span id="found" hidden></span><button type="button" id="theme">Theme: system</button></div></div>\n'
 )
 
