@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.lm.deep import GAINS, DeepRun
+from unstuck.lm.deep import GAINS, LAYERS, DeepRun
 from unstuck.lm.ladder import Results
 from unstuck.lm.ladder_table import stage_rows, step_rows
 from unstuck.lm.stages import BLOCK
@@ -18,6 +18,7 @@ from unstuck.report.charts import save
 from unstuck.report.style import BLUE, COLOURS, GREY, HEIGHT, ORANGE, RED, WIDTH, altair, unvalidated, values
 
 POINTS = 250  # of a line: each stands for the steps up to the next one
+TITLE = "validation loss (nats)"
 PANEL = {"width": 230, "height": 150}
 GUIDE = -3.0  # log10 of update-to-data; Karpathy 2022, https://github.com/karpathy/nn-zero-to-hero (lecture 4)
 
@@ -99,10 +100,10 @@ def _validation(results: Results, compared: bool) -> Any:
         if math.isfinite(row.val.half):
             bars.append({"stage": name, "low": row.val.mean - row.val.half, "high": row.val.mean + row.val.half})
     scale = alt.Scale(zero=False, nice=True)
-    x = alt.X("loss:Q", title="validation loss (nats)", scale=scale)
+    x = alt.X("loss:Q", title=TITLE, scale=scale)
     y = alt.Y("stage:N", sort=_order(results), title=None)
     look = {"domain": kinds, "range": [GREY, BLUE, ORANGE][: len(kinds)]}
-    shapes = {"domain": kinds, "range": ["circle", "stroke", "diamond"][: len(kinds)]}
+    shapes = {"domain": kinds, "range": ["circle", "square", "diamond"][: len(kinds)]}
     points = alt.Chart(values(rows)).mark_point(size=70, filled=False, strokeWidth=2)
     shown = points.encode(
         x=x,
@@ -111,7 +112,7 @@ def _validation(results: Results, compared: bool) -> Any:
         shape=alt.Shape("kind:N", scale=alt.Scale(**shapes), title=None),
     )
     bar = alt.Chart(values(bars)).mark_rule(color=BLUE, strokeWidth=4, opacity=0.6)
-    layers = bar.encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y) + shown if bars else shown
+    layers = bar.encode(x=alt.X("low:Q", title=TITLE, scale=scale), x2="high:Q", y=y) + shown if bars else shown
     return layers.properties(width=WIDTH, height=alt.Step(40), title="Validation loss of each stage")
 
 
@@ -156,17 +157,24 @@ def _histograms(runs: Sequence[DeepRun], name: str, title: str) -> Any:
     return _panels(rows, x, y).properties(title=f"{title[0].upper()}{title[1:]}")
 
 
+def _hidden_range(rows: list[dict[str, Any]]) -> list[float]:
+    """Where the hidden layers' values lie: the output layer's weight gradients are many times wider."""
+    held = [row["value"] for row in rows if row["layer"] < LAYERS]
+    return [min(held), max(held)]
+
+
 def _updates(runs: Sequence[DeepRun]) -> Any:
     rows: list[dict[str, Any]] = []
     for run in runs:
         for layer in range(run.updates.shape[1]):
             for part in np.array_split(np.arange(len(run.updates)), min(POINTS, len(run.updates))):
                 mean = float(run.updates[part, layer].mean())
-                rows.append({**_panel(run), "layer": layer + 1, "step": int(part[0]), "log10": mean, "guide": GUIDE})
+                rows.append({**_panel(run), "layer": layer + 1, "step": int(part[0]), "log10": mean})
     alt = altair()
     x = alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, format=",d"))
-    y = alt.Y("log10:Q", title="log10 update:data", scale=alt.Scale(zero=False))
     shown = [row for row in rows if math.isfinite(row["log10"])]
+    heights = [GUIDE, *(row["log10"] for row in shown)]
+    y = alt.Y("log10:Q", title="log10 update:data", scale=alt.Scale(domain=[min(heights) - 0.2, max(heights) + 0.2]))
     return _panels(shown, x, y, guide=True).properties(title="Update to data by weight layer; dashed: 1e-3")
 
 
@@ -181,9 +189,10 @@ def _panels(rows: list[dict[str, Any]], x: Any, y: Any, *, guide: bool = False) 
     parts = []
     for norm, gain in product(("no norm", "BatchNorm"), GAINS):
         held = [row for row in rows if (row["norm"], row["gain"]) == (norm, f"gain {gain}")]
-        chart = alt.Chart(values(held), title=f"gain {gain}, {norm}").mark_line(strokeWidth=1.4)
+        chart = alt.Chart(values(held), title=f"gain {gain}, {norm}").mark_line(strokeWidth=1.4, clip=True)
         layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis", domain=numbers), title="layer")
-        panel = chart.encode(x=x, y=y, color=layer)
+        across = x if guide else x.scale(domain=_hidden_range(held), nice=False)
+        panel = chart.encode(x=across, y=y, color=layer)
         if guide:
             rule = alt.Chart(values([{"guide": GUIDE}])).mark_rule(color=RED, strokeDash=[6, 4]).encode(y="guide:Q")
             panel = panel + rule

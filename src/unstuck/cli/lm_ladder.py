@@ -112,7 +112,7 @@ def _check_charts(folder: Path | None) -> None:
 def _draw(folder: Path | None, write: Callable[[Path], list[Path]]) -> None:
     if folder is not None:
         paths = write(folder)
-        note(f"{len(paths)} charts in {folder}: {', '.join(path.name for path in paths if path.suffix == '.png')}")
+        note(f"{len(paths)} files in {folder}: {', '.join(path.stem for path in paths if path.suffix == '.png')}")
 
 
 def _results(runs: Ladder, words: WordList, advance: Engine, threads: int, out: Path | None) -> Results:
@@ -147,11 +147,12 @@ def _train(runs: Ladder, advance: Engine, threads: int, out: Path | None) -> Non
 
 
 def _report(done: int, seconds: float, runs: int, threads: int) -> None:
+    of = f"{runs} run{'s' if runs > 1 else ''}"
     if done:
         each = f"{seconds / done * 1e6:.1f} µs a model-step, {threads} at a time"
-        note(f"{done:,} model-steps of {runs} runs in {seconds:.1f} s ({each})")
+        note(f"{done:,} model-steps of {of} in {seconds:.1f} s ({each})")
     else:
-        note(f"all {runs} runs had been trained: nothing left to do")
+        note(f"{of} trained before: nothing left to do")
 
 
 def _stop(ranks: Ranks, out: Path | None) -> NoReturn:

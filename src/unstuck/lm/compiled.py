@@ -5,7 +5,8 @@ a library costs more than what it computes. The gradient of the logits is multip
 once: every later gradient is linear in it, so that a parameter's update is added to it with no gradient kept. Products
 run over the 200 hidden units, four rows by four terms at a time, or as eight dot products: enough independent sums to
 keep the processor's vector units fed. Rows that this needs beyond those that there are (symbols, inputs) are zeros and
-stay so. All is in one file: numba's cache on disk is renewed when the file of the cached function changes.
+stay so. All is in one file, since numba's cache on disk is renewed only when the file of the cached function changes;
+the sizes come from `stages.py` because they are the lecture's and fixed.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ OUTPUT_SCALE = 0.1
 SATURATED = 0.97  # |tanh| above this, as the lecture counts here
 STEPS = 1_000
 LAST = 100  # steps over which update-to-data is averaged
-BINS = 60
+BINS = 30
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,0 +1,70 @@
+"""Two gloo processes come to the numbers of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unstuck.lm.data import read_words
+from unstuck.lm.ladder import Ladder, Plan, engine_of
+from unstuck.lm.ladder_table import as_data, why_incomparable
+from unstuck.lm.ranks import Ranks, cores, joined
+from unstuck.lm.stages import stages_of
+
+COMMAND = ("-m", "unstuck", "lm", "ladder", "--stages", "4,5", "--seeds", "3", "--steps", "40", "--threads", "1")
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as ranks:
+        assert ranks == Ranks(0, 1)
+        assert ranks.all(True)
+        assert not ranks.all(False)
+
+
+def test_alone_everything_is_kept() -> None:
+    rows = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(Ranks().gather(rows), rows)
+
+
+def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "100000")
+    assert cores() == 1
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "names.txt"
+    path.write_text("\n".join(read_words().words[:300]))
+    return path
+
+
+def launch(arguments: list[str], rank: int, size: int, port: int) -> subprocess.Popen[str]:
+    """A process with the environment that torchrun gives it."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    environment = {**os.environ, **{key: str(value) for key, value in places.items()}, "MASTER_ADDR": "127.0.0.1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], env={**environment, "OMP_NUM_THREADS": "1"}, **pipes)
+
+
+def test_two_processes_print_the_table_of_one(names: Path, tmp_path: Path) -> None:
+    arguments = [*COMMAND, "--data", str(names), "--output-format", "json"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    together = [launch([*arguments, "--out", str(tmp_path / "out")], rank, 2, port) for rank in range(2)]
+    outputs = [process.communicate(timeout=120) for process in together]
+    assert [process.returncode for process in together] == [0, 0], outputs
+    words = read_words(names)
+    alone = Ladder(Plan(stages_of("4,5"), 3, 40), words)
+    alone.train(engine_of("compiled"))
+    wanted = as_data(alone.results(), why_incomparable(words.words, 40), words.source, words.sha256)
+    assert json.loads(outputs[0][0]) == wanted
+    assert outputs[1][0] == ""
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 6
