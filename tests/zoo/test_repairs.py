@@ -49,7 +49,7 @@ class TestRepaired:
 
     @pytest.mark.parametrize("repaired", [1.0, 1.04])
     def test_not_without_a_gap_for_there_is_nothing_to_win(self, repaired):
-        one = made(faulty=1.0, repaired=repaired)
+        one = made(faulty=1.0, repaired=repaired, noise=0.04)
         assert (one.has_gap, one.is_worse, one.is_repaired) == (False, False, False)
 
     @pytest.mark.parametrize(
@@ -192,6 +192,17 @@ class TestMeasuring:
         )
         result = repair(self.PROGRAM, answers)
         assert (result.gone, result.judged) == seen
+
+    def test_one_that_ends_worse_is_held_against_the_noise_between_seeds(self):
+        answers = Answers(
+            fix_one=done(patched=True, metric="2.5"),
+            fixed="final_loss 1\n",
+            **{"by 1": "final_loss 2.7\n", "by 2": "final_loss 1.9\n", "faulty": "final_loss 2\n"},
+        )
+        result = repair(self.PROGRAM, answers)
+        assert result.noise == pytest.approx(0.8)
+        assert not result.is_worse
+        assert result._replace(noise=0.4).is_worse
 
     def test_without_a_fix_nothing_else_is_run(self):
         answers = Answers(fix_one=done(offered=False, fixes=[], metric=None))

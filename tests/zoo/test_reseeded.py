@@ -1,0 +1,29 @@
+"""Programs run with other seeds."""
+
+import pytest
+import torch
+from zoo.collection import programs
+from zoo.reseeded import main, reseeded
+
+
+def test_afterwards_seeds_are_what_they_were():
+    original = torch.manual_seed
+    with pytest.raises(RuntimeError, match="within"), reseeded(3):
+        raise RuntimeError("within")
+    assert torch.manual_seed is original
+
+
+def test_a_script_draws_what_it_would_with_the_other_seed(tmp_path, capsys):
+    script = tmp_path / "draws.py"
+    script.write_text("import torch\ntorch.manual_seed(4)\nprint(torch.rand(1).item())\n")
+    assert main([str(script), "--by", "3"]) == 0
+    assert capsys.readouterr().out.strip() == str(torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
+
+
+def test_no_program_of_the_collection_takes_its_seed_from_elsewhere():
+    """(grammar-text draws the places of its windows with a generator of its own.)"""
+    others = ("import random", "numpy.random", "np.random", "torch.seed(")
+    for program in programs()[0]:
+        text = program.path.read_text(encoding="utf-8")
+        assert "torch.manual_seed(" in text, program.name
+        assert not [other for other in others if other in text], program.name
