@@ -49,7 +49,7 @@ class TestRepaired:
 
     @pytest.mark.parametrize("repaired", [1.0, 1.04])
     def test_not_without_a_gap_for_there_is_nothing_to_win(self, repaired):
-        one = made(faulty=1.0, repaired=repaired, noise=0.04)
+        one = made(faulty=1.0, repaired=repaired, noise=0.05)
         assert (one.has_gap, one.is_worse, one.is_repaired) == (False, False, False)
 
     @pytest.mark.parametrize(
