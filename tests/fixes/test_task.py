@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from unstuck.fixes.task import Task
 
@@ -133,6 +133,20 @@ class TestBatches:
             assert len(Task(net, drawn(), F.cross_entropy, limit=9).batches) == 4
         assert torch.equal(torch.get_rng_state(), before[0])
         assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+
+    @pytest.mark.parametrize("where", ["loader", "sampler", "batch sampler"])
+    def test_a_generator_of_ones_own_is_given_back_too(self, net, where):
+        g = torch.Generator().manual_seed(4)
+        data = TensorDataset(X, Y)
+        own = RandomSampler(data, generator=g)
+        options = {
+            "loader": {"batch_size": 8, "shuffle": True, "generator": g},
+            "sampler": {"batch_size": 8, "sampler": own},
+            "batch sampler": {"batch_sampler": BatchSampler(own, 8, drop_last=False)},
+        }
+        before = g.get_state()
+        Task(net, DataLoader(data, **options[where]), F.cross_entropy, limit=9)
+        assert torch.equal(g.get_state(), before)
 
     def test_inputs_that_are_several(self):
         class Two(nn.Module):

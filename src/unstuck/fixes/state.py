@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ TORCHS_OWN = ("_parameters", "_buffers", "_modules")
 
 
 class Generators:
-    """The states of the random number generators of Python, NumPy and torch (CPU and CUDA)."""
+    """The states of the random number generators of Python, NumPy and torch (CPU and CUDA), and of `others`."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Iterable[torch.Generator] = ()) -> None:
+        self._others = [(generator, generator.get_state()) for generator in others]
         self._python, self._numpy, self._torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
 
@@ -36,6 +37,8 @@ class Generators:
         torch.set_rng_state(self._torch)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
+        for generator, state in self._others:
+            generator.set_state(state)
 
 
 class Snapshot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -66,7 +66,7 @@ class Task:
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.pretrained = pretrained
-        generators = Generators()
+        generators = Generators(_generators_of(batches))
         try:
             self.batches = _batches(batches, limit)
         finally:
@@ -156,6 +156,14 @@ def _batches(batches: Any, limit: int) -> Sequence[Batch]:
         found = "nothing" if not taken else type(batches if one or not iterable else taken[0]).__name__
         raise ValueError(f"batch must be a pair (inputs, targets), or an iterable of such pairs, got {found}")
     return [(batch[0], batch[1]) for batch in taken]
+
+
+def _generators_of(batches: Any) -> Iterator[torch.Generator]:
+    """Yield the generators that a DataLoader, its sampler or its batch sampler draw from."""
+    sampler, batch_sampler = (getattr(batches, name, None) for name in ("sampler", "batch_sampler"))
+    holders = (batches, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
+    drawn_from = [getattr(holder, "generator", None) for holder in holders]
+    yield from {id(g): g for g in drawn_from if isinstance(g, torch.Generator)}.values()
 
 
 def _is_pair(value: Any) -> bool:
