@@ -47,8 +47,10 @@ def raw(guard: Guard, headers: list[tuple[bytes, bytes]]) -> int:
 class TestToken:
     @pytest.mark.parametrize(
         "path",
-        ["/", "", "//", f"/{TOKEN}", f"/{TOKEN[:-1]}/", f"/{TOKEN}x/", f"/{TOKEN.upper()}/", f"//{TOKEN}/", "/é/"]
-        + [f"/run/{TOKEN}/", f"/?token={TOKEN}", f"/x/../{TOKEN}x/", "/assets/page.js"],
+        [
+            *("/", "", "//", f"/{TOKEN}", f"/{TOKEN[:-1]}/", f"/{TOKEN}x/", f"/{TOKEN.upper()}/", f"//{TOKEN}/", "/é/"),
+            *(f"/run/{TOKEN}/", f"/?token={TOKEN}", f"/x/../{TOKEN}x/", "/assets/page.js"),
+        ],
     )
     def test_without_it_nothing_is_answered(self, client, path):
         answer = client.get(path)
@@ -96,8 +98,10 @@ class TestTicket:
 class TestHost:
     @pytest.mark.parametrize(
         "host",
-        ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", f"127.0.0.1.evil.example:{PORT}", ""]
-        + [f"127.0.0.2:{PORT}", f"0.0.0.0:{PORT}", f"[::1]:{PORT}", f"localhost.:{PORT}", f"x@localhost:{PORT}"],
+        [
+            *("evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", f"127.0.0.1.evil.example:{PORT}", ""),
+            *(f"127.0.0.2:{PORT}", f"0.0.0.0:{PORT}", f"[::1]:{PORT}", f"localhost.:{PORT}", f"x@localhost:{PORT}"),
+        ],
     )
     def test_another_name_is_refused(self, client, host):
         assert client.get(f"/{TOKEN}/", headers={"host": host}).status_code == 421
