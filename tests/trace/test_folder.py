@@ -56,6 +56,13 @@ class TestNames:
         os.utime(runs[4], (2e9, 2e9))
         assert find("latest", tmp_path) == runs[0]
 
+    def test_those_in_folders_of_their_own_are_listed_by_the_folder(self, tmp_path, runs):
+        for place in ("saved", ".unstuck/demo/after", "too/deep"):
+            (tmp_path / place).mkdir(parents=True)
+            stored(tmp_path / place / "run.sqlite", 9)
+        assert {run.name for run in listed(tmp_path)} == {*"abcde", "saved", "after"}
+        assert find("after", tmp_path) == tmp_path / ".unstuck" / "demo" / "after" / "run.sqlite"
+
 
 class TestFewer:
     def test_nothing_goes_while_there_are_no_more(self, tmp_path, runs):

@@ -123,7 +123,8 @@ def listed(folder: Path) -> list[Listed]:
 def candidates(folder: Path) -> list[Path]:
     """Return the files that may be the runs of a folder, by their names alone; no file twice."""
     places = {path.resolve(): path for place in (folder, folder / FOLDER, folder / "runs") for path in _files(place)}
-    places |= {path.resolve(): path for path in folder.glob(f"*/{FILE}")}
+    for pattern in (f"*/{FILE}", f"{FOLDER.parts[0]}/*/*/{FILE}"):  # made by --save, and by the demo
+        places |= {path.resolve(): path for path in folder.glob(pattern)}
     return list(places.values())
 
 
