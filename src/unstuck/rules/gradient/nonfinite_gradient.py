@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.rule import Rule, Stage
@@ -55,9 +55,8 @@ class NonfiniteGradient(Rule):
 
     def detect(self, trace: Trace) -> Iterator[Finding]:
         """Yield a finding for each operation that breaks gradients, or one for the run when none was seen to."""
-        finite = {step for step, value in trace.objective.items() if math.isfinite(value)}
-        bad = {step: n for step, n in sorted(_bad_parameters(trace).items()) if step in finite}
-        breaks = list(_breaks(trace, {step for step in finite if step in bad or _skipped(trace, step)}))
+        bad = {step: n for step, n in sorted(_bad_parameters(trace).items()) if _finite(trace, step)}
+        breaks = list(_breaks(trace, lambda step: _finite(trace, step) and (step in bad or _skipped(trace, step))))
         for site, made in breaks:
             yield self._report(trace, site, made, sum(made.values()))
         if not breaks and bad:
@@ -109,11 +108,15 @@ def _skipped(trace: Trace, step: int) -> bool:
     return passes > 1 or not any(trace.summary(p, Role.GRADIENT, step) for p in trace.of_kind(Kind.PARAMETER))
 
 
-def _breaks(trace: Trace, steps: set[int]) -> Iterator[tuple[Site, dict[int, int]]]:
-    """Yield the operations that made gradients of parameters non-finite, and how many elements at which of `steps`."""
+def _finite(trace: Trace, step: int) -> bool:
+    return math.isfinite(trace.objective.get(step, math.nan))
+
+
+def _breaks(trace: Trace, counts: Callable[[int], bool]) -> Iterator[tuple[Site, dict[int, int]]]:
+    """Yield the operations that made gradients of parameters non-finite, and how many elements at which steps."""
     for site in trace.of_kind(Kind.OPERATION):
         made = {step: int(number) for step, number in trace.scalars(site, "made_nonfinite")}
-        made = {step: number for step, number in made.items() if step in steps and trace.scalar(site, "reached", step)}
+        made = {step: number for step, number in made.items() if trace.scalar(site, "reached", step) and counts(step)}
         if made:
             yield site, made
 
