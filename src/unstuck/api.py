@@ -136,15 +136,15 @@ class Run:
         self.session = Session(
             Schedule(config.every, config.overhead), max_steps=max_steps, intervention=self._repairer
         )
-        self._begun = self._ended = 0.0
+        self._begun = self._ended = self._clock = 0.0
         self._started = ""
         self._versions = versions()
         self._recording = recording  # ended by who gave it
         self._record = record
 
     def __enter__(self) -> Run:
-        self._started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._begun = time.perf_counter()
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._begun, self._clock = time.perf_counter(), time.time()
         if self._record is not False:
             self._recording = begin_recording(self._record, self.title, self.config)
         if self._recording is not None:
@@ -213,6 +213,7 @@ class Run:
         """Return what a stored run needs, beside the trace, to give the same report."""
         return {
             "run": self._info(),
+            "begun": self._clock,
             "config": self.config,
             "stretches": self._stretches(),
             "fixes": self.fixes,

@@ -87,6 +87,16 @@ class TestReport:
             "No such file or directory; name another file"
         )
 
+    @pytest.mark.parametrize(("name", "more"), [("r.pdf", ""), ("r.png", ", or one picture with --chart")])
+    def test_to_a_file_whose_name_tells_no_format(self, cli, run_of, here, name, more):
+        run_of("--record")
+        known = "end its name in .json, .txt, .html, .htm, .sarif, or name one with --output-format"
+        assert cli("report", "-o", name).refusal == f"{name} does not tell the format of the report; {known}{more}"
+        assert not (here / name).exists()
+        assert cli("report", "-o", name, "--output-format", "text").code == 0
+        assert cli("report", "-o", "notes").code == 0
+        assert (here / "notes").read_text().startswith("unstuck: ")
+
     def test_of_a_run_that_broke_off(self, cli, run_of, here):
         run_of("--record")
         db = sqlite3.connect(only_run(here))

@@ -17,10 +17,11 @@ from unstuck.trace.writer import StoreWriter
 GONE = 999_999_999  # no process has this number
 
 
-def stored(path, minute: int, *, ended: bool = True, process: int = GONE):
-    """Write a run that began at a minute."""
+def stored(path, when: int, *, ended: bool = True, process: int = GONE):
+    """Write a run that began at a millisecond."""
     writer = StoreWriter(path)
-    info = {"run": {"started": f"2026-01-01T00:{minute:02}:00+00:00", "title": "a.py"}, "process": process}
+    info = {"run": {"started": "2026-01-01T00:00:00+00:00", "title": "a.py"}, "process": process}
+    info["begun"] = 1767225600 + 0.001 * when  # all in one second
     for key, value in {**info, **({"ended": "now"} if ended else {})}.items():
         writer._db.execute("INSERT INTO info VALUES (?, ?)", (key, json.dumps(value)))
     writer.close()
@@ -29,7 +30,7 @@ def stored(path, minute: int, *, ended: bool = True, process: int = GONE):
 
 @pytest.fixture
 def runs(tmp_path):
-    """Five runs, of the fifth minute first."""
+    """Five runs, the latest first."""
     new_path("x", tmp_path).unlink()
     return [stored(tmp_path / FOLDER / f"{name}.sqlite", 5 - k) for k, name in enumerate("abcde")]
 

@@ -18,7 +18,7 @@ from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.runs import LATEST, find, read_report
 from unstuck.trace.store import StoreError
 
-ENDINGS = {".json": "json", ".txt": "text", ".html": "html", ".htm": "html", ".sarif": "sarif"}
+ENDINGS = {"": "text", ".json": "json", ".txt": "text", ".html": "html", ".htm": "html", ".sarif": "sarif"}
 
 
 def report(
@@ -49,7 +49,7 @@ def report(
     ] = False,
 ) -> None:
     """Print the report of a stored run, as its end would have: also of one that was killed or that still runs."""
-    chosen = output_format or (ENDINGS.get(output.suffix.lower(), "text") if output else "text")
+    chosen = output_format or ("text" if output is None or chart is not None else _format_of(output))
     if chosen not in FORMATS:
         fail(f"no output format {chosen!r}; choose from {', '.join(FORMATS)}")
     if chart is not None and output is None:
@@ -71,6 +71,16 @@ def report(
         typer.echo(text, nl=False, color=color)
     else:
         _write(judged, chosen, output, verbose)
+
+
+def _format_of(output: Path) -> str:
+    """Return the format that a file's name ends in; text where it has no ending."""
+    ending = output.suffix.lower()
+    if ending not in ENDINGS:
+        known = f"end its name in {', '.join(filter(None, ENDINGS))}, or name one with --output-format"
+        picture = ", or one picture with --chart" if ending in (".png", ".svg") else ""
+        fail(f"{output} does not tell the format of the report; {known}{picture}")
+    return ENDINGS[ending]
 
 
 def _changes(select: str | None, ignore: str | None) -> dict[str, Any]:

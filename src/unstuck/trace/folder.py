@@ -213,6 +213,8 @@ def describe(path: Path) -> Listed:
         if verdict is not None:
             text = ", ".join(verdict["causes"]) or ("no fault found" if verdict["ok"] else "did not train")
         begun = datetime.fromisoformat(run["started"]).astimezone() if run.get("started") else None
+        if begun is not None and "begun" in info:  # to the microsecond: several may begin in one second
+            begun = datetime.fromtimestamp(info["begun"]).astimezone()
         return Listed(path, run.get("title", ""), begun, run.get("steps", 0), size, text, how_far == "running")
     except StoreError as error:
         return Listed(path, size=size, trouble=str(error))
