@@ -218,6 +218,23 @@ class TestWanted:
         assert sorted({*steps[0], 15}) == steps[1]
 
 
+class TestBegunAgain:
+    def test_guaranteed_samples_come_as_from_the_first_step_on(self):
+        plain, other = Schedule(), Schedule()
+        once = [step for step in range(200) if plain.is_sampled(step)]
+        [other.is_sampled(step) for step in range(300)]
+        other.begin_again(300)
+        again = [step - 300 for step in range(300, 500) if other.is_sampled(step)]
+        assert set(once) <= set(again)
+
+    def test_with_a_fixed_distance_the_first_ten_too(self):
+        schedule = Schedule(every=50)
+        [schedule.is_sampled(step) for step in range(120)]
+        schedule.begin_again(123)
+        asked = [step for step in range(120, 210) if step >= schedule.idle_until and schedule.is_sampled(step)]
+        assert asked == [*range(123, 133), 150, 200]
+
+
 class TestEvery:
     def test_overrides_the_budget(self):
         made = Simulation(Schedule(every=50)).run(1_001, STEP, 100 * STEP)

@@ -150,7 +150,9 @@ class TrainingLoop(ABC):
     def begin_again(self) -> None:
         """Take the next pass for the start of training: a repairer has put the parameters back."""
         self._recorder.parameters.start = self.next_pass
-        self.watch_step(self.next_pass)
+        self.schedule.begin_again(self.next_pass)
+        self._idle_until = min(self._idle_until, self.next_pass)
+        self._quiet = False
 
     def _add_objective(self, value: float) -> None:
         """Note a step's objective: the sum of the backward calls whose gradients add up; of a closure, the first."""

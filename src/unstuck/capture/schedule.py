@@ -40,6 +40,7 @@ class Schedule:
         self._samples = 0
         self._doublings = 0  # quarters of doublings since step 10
         self._grid = 0  # the next guaranteed sample
+        self._origin = 0  # the step with which training began, or was begun again
         self._earliest = 0  # for any other
         self.idle_until = 0  # no step before this one is going to be sampled; those need not be asked for
         self._wanted: set[int] = set()  # steps to come that somebody has asked for
@@ -54,9 +55,10 @@ class Schedule:
         is remembered (all, with `every`).
         """
         if self.every is not None:
-            following = (step // self.every + 1) * self.every if step >= FIRST_STEPS else step + 1
+            first = step - self._origin < FIRST_STEPS
+            following = step + 1 if first else (step // self.every + 1) * self.every
             self.idle_until = min(following, step + MOST_IDLE, *(wanted for wanted in self._wanted if wanted > step))
-            return step % self.every == 0 or step < FIRST_STEPS or step in self._wanted
+            return step % self.every == 0 or first or step in self._wanted
         if step <= self._decided or step < self.idle_until:
             return step == self._last
         self._decided = step
@@ -73,6 +75,12 @@ class Schedule:
     def want(self, step: int) -> None:
         """Have a step sampled that has not been asked for yet, whatever it costs."""
         self._wanted.add(step)
+        self.idle_until = min(self.idle_until, step)
+
+    def begin_again(self, step: int) -> None:
+        """Let training begin anew with a step that has not been asked for yet: guaranteed samples as from step 0 on."""
+        self._origin = self._grid = step
+        self._doublings = 0
         self.idle_until = min(self.idle_until, step)
 
     def _rest(self, step: int) -> None:
@@ -92,13 +100,14 @@ class Schedule:
         self._last = step
         self._samples += 1
         while self._grid <= step:
-            self._grid = self._grid + 1 if self._grid < FIRST_STEPS else self._next_on_grid()
+            first = self._grid - self._origin < FIRST_STEPS
+            self._grid = self._grid + 1 if first else self._next_on_grid()
         self._wait = 1.0 + _drawn(self._samples)
         self._earliest = step + int(min(max(1, step // GROWTH), LEAST_GAP) * self._wait)
 
     def _next_on_grid(self) -> int:
         self._doublings += 1
-        return round(FIRST_STEPS * 2 ** (self._doublings / PER_DOUBLING))
+        return self._origin + round(FIRST_STEPS * 2 ** (self._doublings / PER_DOUBLING))
 
     def sampled(self, seconds: float, own: float) -> None:
         """Enter the duration of the step last asked for, which was sampled: how much of it was our own code's."""

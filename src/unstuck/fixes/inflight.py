@@ -24,8 +24,8 @@ from unstuck.rules.causes import group
 from unstuck.trace import Stretch, Trace
 
 FIRST_CHECKS = (0, 4, 9)  # steps; from then on at each doubling and half-way between, on the next sampled step
-REWIND_STEPS = 150  # for which a copy of the start is kept: the first check after step 100, where limits are full
-
+REWIND_STEPS = 150  # then what was learned is not given up: the first check after step 100, where limits are full
+KEPT_STEPS = 500  # the same for faulty initialisations, which go on to cost: basket-items wins 92 % back at 320 of 600
 WATCHED_AFTER = 5  # steps after each mending: as many as the rules about updates want for a median (U001)
 
 Judge = Callable[[Trace], Sequence[Finding]]
@@ -62,7 +62,7 @@ class InflightRepairer(ForwardRepairer):
 
     def after_update(self, network: LiveNetwork, step: int) -> None:
         """Judge the run so far, when a check is due, and mend the first root cause that can be."""
-        if step > REWIND_STEPS:
+        if step > KEPT_STEPS:
             self._start = None
         if step < self._next_check or step < self.stretches[-1].begin:
             return
@@ -120,7 +120,7 @@ class InflightRepairer(ForwardRepairer):
         if remedy.applicability is Applicability.UNSAFE and network.trace.facts.weights_loaded:
             raise Withheld(LOADED)
         optimizers, pretrained = network.optimizers, network.trace.facts.weights_loaded
-        rewind = self._rewinding(network)
+        rewind = self._rewinding(network, KEPT_STEPS if remedy.initialises else REWIND_STEPS)
 
         def rescale(aims: Mapping[int, Target]) -> list[Fix]:
             self._targets.update(aims)
@@ -147,10 +147,10 @@ class InflightRepairer(ForwardRepairer):
         if self._start is not None:
             self._start.renew((output.weight, *output.biases))
 
-    def _rewinding(self, network: LiveNetwork) -> Callable[[], None]:
+    def _rewinding(self, network: LiveNetwork, steps: int) -> Callable[[], None]:
         def rewind() -> None:
-            if self._start is None:
-                raise Withheld(f"what was learned is spoilt, and the start is not kept beyond {REWIND_STEPS} steps")
+            if self._start is None or network.next_pass > steps + 1:
+                raise Withheld(f"what was learned is spoilt, and the start is not gone back to after {steps} steps")
             if self._rewound:
                 return
             self._rewound = True
