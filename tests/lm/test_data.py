@@ -7,11 +7,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck.lm.data import SHIPPED, Vocabulary, read_words, split_words
+from unstuck.lm.data import SHIPPED, Vocabulary, prepare, read_words, split_words
 from unstuck.lm.errors import LmError
 
 WORD = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=12)
@@ -134,6 +135,29 @@ def test_by_lines_it_is_the_lecture_s_split() -> None:
     assert [*split.train, *split.val, *split.test] == shuffled
     assert [len(split.train), len(split.val)] == [int(0.8 * 32_257), int(0.9 * 32_257) - int(0.8 * 32_257)]
     assert split.leaked == 408
+
+
+def test_words_in_lower_case_and_without_rare_characters(write: Callable[..., Path]) -> None:
+    read = read_words(write("Ava", "", "ÉVA", "zoë", "eve"))
+    assert prepare(read) == read
+    lower = prepare(read, lower=True)
+    assert (lower.words, lower.lines) == (["ava", "éva", "zoë", "eve"], [1, 3, 4, 5])
+    assert (lower.source, lower.sha256) == (read.source, read.sha256)
+    assert prepare(read, min_count=2).words == ["eve"]  # V and A stand twice, but a, É, z, o and ë once
+    assert prepare(read, lower=True, min_count=2).words == ["ava", "eve"]
+    with pytest.raises(LmError, match=r"words\.txt: every word holds a character that is rarer than 9: lower --min-c"):
+        prepare(read, min_count=9)
+
+
+@given(WORDS)
+def test_rows_are_decoded_as_words_are_one_by_one(words: list[str]) -> None:
+    vocabulary = Vocabulary.of(words)
+    rows = np.zeros((len(words), 14), dtype=np.int64)
+    for row, word in zip(rows, words, strict=True):
+        row[: len(word)] = vocabulary.encode([word])[:-1]
+        row[len(word) + 1 :] = 1  # what stands behind a boundary does not count
+    assert vocabulary.decode_rows(rows) == words
+    assert vocabulary.decode_rows(rows[:, :1]) == [word[:1] for word in words]
 
 
 def test_without_repeated_words_both_splits_agree() -> None:

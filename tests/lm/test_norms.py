@@ -87,3 +87,35 @@ def test_the_folded_model_is_the_same_function_in_evaluation(
         difference = (model(corpus.val.contexts) - folded(corpus.val.contexts)).abs().max().item()
     assert difference < 1e-5
     assert not any("running" in name for name in folded.state_dict())
+
+
+def test_a_folded_residual_model_is_the_same_function(trained: Callable[..., CharMLP], corpus: Corpus) -> None:
+    model = trained(depth=4, residual=True).eval()
+    with torch.no_grad():
+        difference = (model(corpus.val.contexts) - fold(model)(corpus.val.contexts)).abs().max().item()
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("momentum", [0.001, 0.1, 1.0])
+def test_batch_norm_in_training_is_the_formula_with_torch_s_momentum_and_eps(
+    new_run: Callable[..., Run], corpus: Corpus, momentum: float
+) -> None:
+    """y = γ (x - μ) / √(σ² + ε) + β with the biased σ²; running ← (1 - m) · running + m · batch, its σ² unbiased."""
+    model = new_run(norm_momentum=momentum).model
+    layer, contexts = model.layers[0], corpus.train.contexts[:64]
+    norm = layer.norm
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(0))
+        norm.bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))
+        x = layer.linear(model.embed(contexts))
+        mean, biased, unbiased = x.mean(0), x.var(0, correction=0), x.var(0, correction=1)
+        expected = norm.weight * (x - mean) / torch.sqrt(biased + 1e-5) + norm.bias
+        torch.testing.assert_close(layer.pre_activation(model.embed(contexts)), expected)
+        torch.testing.assert_close(norm.running_mean, momentum * mean)
+        torch.testing.assert_close(norm.running_var, (1 - momentum) + momentum * unbiased)
+        before = norm.running_mean.clone()
+        model.eval()
+        shown = layer.pre_activation(model.embed(contexts))
+        expected = norm.weight * (x - norm.running_mean) / torch.sqrt(norm.running_var + 1e-5) + norm.bias
+        torch.testing.assert_close(shown, expected)
+        assert torch.equal(norm.running_mean, before)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from unstuck.lm.checkpoint import load_checkpoint, save_checkpoint
-from unstuck.lm.data import read_words
+from unstuck.lm.corpus import corpus_of, open_corpus, open_words
+from unstuck.lm.data import WordList, read_words
 from unstuck.lm.errors import LmError
 from unstuck.lm.evaluate import evaluate
 from unstuck.lm.examples import Corpus, build_corpus
@@ -33,6 +35,7 @@ def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
         {"targets": "drawn", "schedule": "constant"},
         {"norm": "layer", "depth": 2},
         {"norm": "none", "lr": 0.01, "weight_decay": 0.0},
+        {"depth": 3, "residual": True},
     ],
     ids=str,
 )
@@ -51,6 +54,69 @@ def test_a_stopped_and_resumed_run_is_the_straight_one_bit_for_bit(
     assert begun + train(second) == losses
     assert len(losses) == 100
     assert same_tensors(straight.checkpoint().tensors, second.checkpoint().tensors)
+
+
+@pytest.fixture
+def word_run(words: WordList) -> Callable[..., Run]:
+    """A small run on whole words; with `on_disk` on a token file."""
+
+    def make(kind: str, source: Path | None = None) -> Run:
+        small = {"context": 8, "embedding": 8, "hidden": 12, "depth": 2, "dropout": 0.3}
+        config = ModelConfig.of(kind, 27, **({"context": 4} if kind == "mlp" else small))
+        recipe = replace(RECIPES["words"], steps=40, batch_size=16, split="hash" if source else "words")
+        corpus = open_corpus(source, config, recipe) if source else corpus_of(words, config, recipe)
+        return Run(replace(config, symbols=len(corpus.vocabulary)), recipe, corpus)
+
+    return make
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("kind", ["mlp", "gru", "transformer"])
+def test_runs_of_every_kind_of_model_and_data_resume_bit_for_bit(
+    word_run: Callable[..., Run],
+    words: WordList,
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    on_disk: bool,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = write(*words.words) if on_disk else None
+    straight, first = word_run(kind, source), word_run(kind, source)
+    losses, begun = train(straight), train(first, stop_at=17)
+    save_checkpoint(tmp_path / "saved", first.checkpoint())
+    if on_disk:
+        shutil.rmtree(tmp_path / "cache")  # the token files are made again
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    loaded = load_checkpoint(tmp_path / "saved")
+    again = open_words(source, loaded.recipe) if source else words
+    second = Run.resume(loaded, corpus_of(again, loaded.config, loaded.recipe, loaded.vocabulary))
+    assert begun + train(second) == losses
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same_tensors(straight.checkpoint().tensors, second.checkpoint().tensors)
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_dropout_differs_between_steps_and_seeds_and_is_off_in_evaluation(word_run: Callable[..., Run]) -> None:
+    run = word_run("gru")
+    batch = run.batches.draw()
+    run.recipe = replace(run.recipe, lr=1e-30, weight_decay=0.0)
+    with torch.no_grad():
+        run.model.output.weight.mul_(100)
+    losses = {run.advance(batch) for _ in range(5)}
+    assert len(losses) == 5
+    run.model.eval()
+    assert run.model(batch[0]).equal(run.model(batch[0]))
+
+
+def test_the_loss_leaves_out_what_does_not_count() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[1, 4, -1], [2, -1, -1]])
+    rows = -logits.log_softmax(2)
+    expected = (rows[0, 0, 1] + rows[0, 1, 4] + rows[1, 0, 2]) / 3
+    torch.testing.assert_close(loss_fn(logits, targets), expected)
 
 
 def test_a_run_saved_before_its_first_step_resumes(new_run: NewRun, corpus: Corpus, tmp_path: Path) -> None:

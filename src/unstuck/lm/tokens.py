@@ -188,7 +188,8 @@ def _vocabulary(file: _WordFile, *, lower: bool, min_count: int) -> Vocabulary:
     """The characters that the list holds at least `min_count` times."""
     counts = np.zeros(_CODE_POINTS, dtype=np.int64)
     for words in file.words(lower=lower):
-        counts += np.bincount(_points("".join(words)), minlength=_CODE_POINTS)
+        found = np.bincount(_points("".join(words)))
+        counts[: len(found)] += found
     if not counts.any():
         raise LmError(f"{name_of(file.name)} holds no words: give a text file with one word per line")
     kept = np.flatnonzero(counts >= min_count)
