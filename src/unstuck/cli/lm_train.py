@@ -33,7 +33,7 @@ from unstuck.lm.train import train as train_run
 
 REFRESH = 0.1  # seconds between two updates of the bar
 STREAMED_FROM = 2**26  # bytes of a data file; reading as many at once takes about 1 GiB
-ROWS_EVALUATED = 2**18  # of a part, after training: all of a list of some 35,000 words
+SYMBOLS_EVALUATED, WORDS_EVALUATED = 2**18, 2**15  # of a part, after training: all of a list of some 40,000 words
 _MODEL_OPTIONS = tuple(field.name for field in fields(ModelConfig) if field.name != "symbols")
 _RECIPE_OPTIONS = tuple(field.name for field in fields(Recipe))
 
@@ -283,7 +283,8 @@ def _preflight(model: CharModel, batch: Batch, loss_fn: LossFn) -> None:
 def _print_losses(run: Run) -> None:
     for part in ("train", "val"):
         examples = run.corpus.part(part)
-        loss, count = evaluate_rows(run.model, examples, spread_rows(examples, ROWS_EVALUATED))
+        most = WORDS_EVALUATED if run.config.reads_words else SYMBOLS_EVALUATED
+        loss, count = evaluate_rows(run.model, examples, spread_rows(examples, most))
         typer.echo(loss_line(part, loss, count))
 
 
