@@ -232,7 +232,7 @@ def _saturation(report: Report) -> Any:
         alt.Chart(values(rows))
         .mark_rect()
         .encode(
-            x=alt.X("step:O", title="sampled step", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)),
+            x=alt.X("step:O", title="sampled step", axis=panels.crowded(alt)),
             y=alt.Y("place:N", sort=alt.EncodingSortField("order", op="min"), title=None),
             color=alt.Color(
                 "share:Q",

@@ -44,8 +44,8 @@ CAPTIONS = {
     "dead-units": "A row is a unit, a column a sampled step: the lighter, the more of the unit's elements were "
     "saturated. White are those of which all were; a white row is a unit that learns nothing.",
     "gradients": "The size of each parameter's gradients, as decimal logarithms. The dashed outline is the first step.",
-    "updates": "log10 of rms(update) / rms(value) of each weight matrix (one that starts near zero: / a third of the "
-    "usual initial scale). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
+    "updates": "log10 of rms(update) / rms(value) of each weight matrix (below a third of the usual initial scale, "
+    "that third stands for the value). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
     "depth": "log10 of the standard deviation of each layer's output (forward) and of the gradient there (backward), "
     "at the first and at the last sampled step. Level lines are what an initialisation aims at.",
     "batchnorm": "How far each batch's statistics are from the running ones, medians over the units: means apart in "

@@ -111,6 +111,11 @@ def unit_maps(report: Report) -> list[data.UnitMap]:
     return [made for made in found if made is not None]
 
 
+def crowded(alt: Any) -> Any:
+    """Return the axis of many sampled steps: level labels, as many as there is room for."""
+    return alt.Axis(labelOverlap="greedy", labelSeparation=5, labelAngle=0)
+
+
 def unit_layer(source: Any) -> Any:
     """Return a map of rows (unit, step, share): a white cell is a unit of whose elements all were saturated."""
     alt = altair()
@@ -118,7 +123,7 @@ def unit_layer(source: Any) -> Any:
         alt.Chart(source)
         .mark_rect()
         .encode(
-            x=alt.X("step:O", title="sampled step", axis=alt.Axis(labelOverlap="greedy", labelAngle=0)),
+            x=alt.X("step:O", title="sampled step", axis=crowded(alt)),
             y=alt.Y("unit:O", title="unit", axis=alt.Axis(labelOverlap="greedy")),
             color=alt.Color("share:Q", scale=alt.Scale(**GREYS), legend=None),
             tooltip=["unit:O", "step:O", alt.Tooltip("share:Q", format=".1%", title="saturated")],
