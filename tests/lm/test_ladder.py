@@ -92,6 +92,14 @@ def test_runs_that_are_behind_catch_up(words: WordList) -> None:
     assert [len(run.losses) for run in ladder.runs] == [2, 2]
 
 
+def test_few_at_once_change_no_bit(words: WordList) -> None:
+    plan = Plan(TWO, 2, 1200)
+    few, done = Ladder(plan, words), []
+    assert few.train(COMPILED, at_once=3, on_block=done.append)
+    assert done == [3000, 1000, 600, 200]
+    assert few.results().measured == finished(words, plan).results().measured
+
+
 def test_ranks_share_the_runs_out(words: WordList) -> None:
     plan = Plan(TWO, 3, 10)
     shares = [[run.key for run in Ladder(plan, words, Ranks(rank, 4)).runs] for rank in range(4)]

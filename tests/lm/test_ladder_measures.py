@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from unstuck.lm import ladder_measures
 from unstuck.lm.examples import Corpus
 from unstuck.lm.ladder_measures import WIDTH, Grouped, Measured, measure
 from unstuck.lm.stages import STAGES, Network, start
@@ -33,10 +36,10 @@ def test_measures_are_those_of_every_example(name: str, corpus: Corpus) -> None:
     batch = corpus.train.contexts[:32], corpus.train.targets[:32]
     found = measure(
         first,
-        Grouped.batch(*(tensor.numpy().astype(np.int32) for tensor in batch), symbols),
+        Grouped.batch(*(tensor.numpy().astype(np.int32) for tensor in batch)),
         trained,
-        Grouped.of(corpus.train, symbols),
-        Grouped.of(corpus.val, symbols),
+        Grouped.of(corpus.train),
+        Grouped.of(corpus.val),
     )
     at_start = plain(first, *batch, training=True)
     at_end = plain(trained, corpus.train.contexts, corpus.train.targets, training=False)
@@ -47,9 +50,33 @@ def test_measures_are_those_of_every_example(name: str, corpus: Corpus) -> None:
 
 
 def test_grouping_keeps_every_example(corpus: Corpus) -> None:
-    grouped = Grouped.of(corpus.train, len(corpus.vocabulary))
-    assert grouped.counts.sum() == len(corpus.train)
+    grouped = Grouped.of(corpus.train)
     assert len(grouped.contexts) == len({tuple(row) for row in corpus.train.contexts.tolist()})
+    counted = Counter(zip(map(tuple, corpus.train.contexts.tolist()), corpus.train.targets.tolist(), strict=True))
+    for d, context in enumerate(map(tuple, grouped.contexts.tolist())):
+        for k in range(grouped.first[d], grouped.first[d + 1]):
+            assert counted.pop((context, grouped.follower[k])) == grouped.count[k]
+    assert not counted
+
+
+def test_chunks_change_nothing(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, train, val = (
+        start(STAGES["kaiming"], 0, len(corpus.vocabulary)),
+        Grouped.of(corpus.train),
+        Grouped.of(corpus.val),
+    )
+    whole = measure(network, val, network, train, val)
+    monkeypatch.setattr(ladder_measures, "CHUNK", 7)
+    assert measure(network, val, network, train, val).values() == pytest.approx(whole.values(), rel=1e-12)
+    assert [len(part.contexts) for part in val.chunks()][:2] == [7, 7]
+    assert sum(part.count.sum() for part in train.chunks()) == len(corpus.train)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_diverged_has_no_loss(value: float, corpus: Corpus) -> None:
+    network, data = start(STAGES["kaiming"], 0, len(corpus.vocabulary)), Grouped.of(corpus.val)
+    network.output_weight[:] = value
+    assert np.isnan(measure(network, data, network, data, data).val)
 
 
 def test_rows_go_there_and_back() -> None:

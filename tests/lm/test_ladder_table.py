@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from unstuck.lm import ladder_table
 from unstuck.lm.ladder import Plan, Results
 from unstuck.lm.ladder_measures import Measured
 from unstuck.lm.ladder_table import as_data, render, stage_rows, step_rows, why_incomparable
@@ -30,6 +31,12 @@ TWO = {"kaiming": [2.10, 2.12, 2.11, 2.13], "batchnorm": [2.09, 2.112, 2.099, 2.
 
 def test_no_lectures_losses_without_its_data_or_its_steps() -> None:
     assert "its own list of 32,033 names" in why_incomparable(["emma"], 200_000)
+
+
+def test_the_lectures_losses_are_of_its_own_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder_table, "is_lectures", lambda words: True)
+    assert why_incomparable([], 200_000) == ""
+    assert why_incomparable([], 1_000) == "the lecture's losses are of 200,000 steps, these of 1,000"
 
 
 def test_one_seed_claims_nothing() -> None:

@@ -20,7 +20,7 @@ from unstuck.lm.data import SHIPPED, WordList, read_words
 from unstuck.lm.deep import STEPS as DEEP
 from unstuck.lm.errors import LmError, require_choice
 from unstuck.lm.interrupts import deferred_interrupt
-from unstuck.lm.ladder import ENGINES, Engine, Ladder, Plan, Results, engine_of
+from unstuck.lm.ladder import ENGINES, Ladder, Plan, Results, engine_of
 from unstuck.lm.ladder_store import RESULTS, load_runs, open_folder, save_json, save_runs
 from unstuck.lm.ladder_table import as_data, render, why_incomparable
 from unstuck.lm.ranks import Ranks, cores, joined
@@ -30,6 +30,7 @@ from unstuck.report.style import MISSING, installed
 FORMATS = ("text", "markdown", "json")
 ALL = ",".join(STAGES)
 SAVE_EVERY = 30.0  # seconds
+A_THREAD = 4  # runs that a thread takes a block further before Ctrl-C is asked for: 0.2 s
 
 Chosen = Annotated[
     str | None, typer.Option("--stages", metavar="A,B,…", help=f"Some of {', '.join(STAGES)}, or 1-5. Default: all.")
@@ -86,9 +87,11 @@ def ladder(
             STEPS if steps is None else steps,
         )
         count = cores() if threads is None else threads
-        words, advance = read_words(data or SHIPPED), engine_of(engine or ENGINES[0])
+        name = engine or ENGINES[0]
+        require_choice("--engine", name, ENGINES)
+        words = read_words(data or SHIPPED)
         with joined() as ranks, use_threads(count):
-            results = _results(Ladder(plan, words, ranks), words, advance, count, out)
+            results = _results(Ladder(plan, words, ranks), words, name, count, out)
         if ranks.rank == 0:
             compared = _show(results, words, out, output_format)
             _draw(charts, lambda folder: draw_ladder(results, compared, folder))
@@ -115,18 +118,18 @@ def _draw(folder: Path | None, write: Callable[[Path], list[Path]]) -> None:
         note(f"{len(paths)} files in {folder}: {', '.join(path.stem for path in paths if path.suffix == '.png')}")
 
 
-def _results(runs: Ladder, words: WordList, advance: Engine, threads: int, out: Path | None) -> Results:
+def _results(runs: Ladder, words: WordList, engine: str, threads: int, out: Path | None) -> Results:
     """Train what `out` has not, and gather; leaves with 130 after Ctrl-C."""
     if out:
         open_folder(out, words, runs.plan.steps)
         load_runs(out, runs.runs, runs.plan.steps)
-    _train(runs, advance, threads, out)
+    _train(runs, engine, threads, out)
     if not runs.ranks.all(runs.steps_left == 0):
         _stop(runs.ranks, out)
     return runs.results()
 
 
-def _train(runs: Ladder, advance: Engine, threads: int, out: Path | None) -> None:
+def _train(runs: Ladder, engine: str, threads: int, out: Path | None) -> None:
     """Do the steps that are left, until Ctrl-C, and save."""
     left, begun = runs.steps_left, time.perf_counter()
     saved = begun
@@ -139,7 +142,8 @@ def _train(runs: Ladder, advance: Engine, threads: int, out: Path | None) -> Non
                 save_runs(out, runs.runs)
                 saved = time.perf_counter()
 
-        runs.train(advance, threads, on_block, lambda: interrupt.asked)
+        at_once = threads * A_THREAD if engine == "compiled" else None
+        runs.train(engine_of(engine), threads, at_once, on_block, lambda: interrupt.asked)
     if out and runs.steps_left < left:
         save_runs(out, runs.runs)
     if runs.ranks.rank == 0:

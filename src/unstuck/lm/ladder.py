@@ -95,19 +95,20 @@ class Ladder:
         self,
         engine: Engine,
         threads: int = 1,
+        at_once: int | None = None,
         on_block: Callable[[int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> bool:
         """Do what is left, block by block; returns whether all is done.
 
-        Runs that are behind go first. `on_block` is told how many model-steps were done; `should_stop` is asked
-        before each block.
+        `at_once` runs (all, unless given) go through a block together, those that are behind first. `on_block` is told
+        how many model-steps were done; `should_stop` is asked before each block.
         """
         while self.steps_left:
             if should_stop and should_stop():
                 return False
             first = min(run.step for run in self.runs)
-            behind = [run for run in self.runs if run.step == first]
+            behind = [run for run in self.runs if run.step == first][:at_once]
             self._advance(behind, first, min(first + BLOCK, self.plan.steps), engine, threads)
             if on_block:
                 on_block((behind[0].step - first) * len(behind))
@@ -134,12 +135,12 @@ class Ladder:
         """The numbers of all processes' runs; every process must call this, and all steps must be done."""
         keys, blocks = self.plan.keys, -(-self.plan.steps // BLOCK)
         rows = np.zeros((len(keys), WIDTH + blocks))
-        train, val = (Grouped.of(self.corpus.part(part), self.symbols) for part in ("train", "val"))
+        train, val = (Grouped.of(part) for part in (self.corpus.train, self.corpus.val))
         for place, run in zip(self.ranks.share(range(len(keys))), self.runs, strict=True):
             if run.step != self.plan.steps:
                 raise LmError(f"run {run.key} is at step {run.step} of {self.plan.steps}: train it to its end first")
             batch = self._draws(run.seed, 0)[0]
-            first = Grouped.batch(self.contexts[batch], self.targets[batch], self.symbols)
+            first = Grouped.batch(self.contexts[batch], self.targets[batch])
             found = measure(start(run.stage, run.seed, self.symbols), first, run.network, train, val)
             rows[place] = [*found.values(), *run.losses]
         rows = self.ranks.gather(rows)

@@ -6,36 +6,60 @@ often each symbol follows it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from unstuck.lm.examples import Examples
-from unstuck.lm.stages import SATURATED, IntArray, Network
+from unstuck.lm.stages import HIDDEN, SATURATED, IntArray, Network
 
 Float64 = npt.NDArray[np.float64]
 
 
+CHUNK = 16_384  # contexts computed at a time
+
+
 @dataclass(frozen=True)
 class Grouped:
-    """The different contexts (D, T) of some examples, and how often each symbol follows each: (D, V)."""
+    """The different contexts (D, T) of some examples, and how often each symbol follows each.
+
+    Context d is followed by the symbols `follower[first[d] : first[d + 1]]`, as often as `count` says in these places.
+    """
 
     contexts: npt.NDArray[np.int64]
-    counts: Float64
+    first: npt.NDArray[np.int64]
+    follower: npt.NDArray[np.int64]
+    count: Float64
 
     @classmethod
-    def of(cls, examples: Examples, symbols: int) -> Grouped:
+    def of(cls, examples: Examples) -> Grouped:
         """Group examples; there must be one at least."""
-        contexts, places = np.unique(examples.contexts.numpy(), axis=0, return_inverse=True)
-        counts = np.zeros((len(contexts), symbols))
-        np.add.at(counts, (places.reshape(-1), examples.targets.numpy()), 1)
-        return cls(contexts, counts)
+        rows = np.column_stack([examples.contexts.numpy(), examples.targets.numpy()])
+        pairs, count = np.unique(rows, axis=0, return_counts=True)
+        opens = np.concatenate(([True], (pairs[1:, :-1] != pairs[:-1, :-1]).any(1)))
+        first = np.append(np.flatnonzero(opens), len(pairs))
+        return cls(pairs[opens, :-1], first, pairs[:, -1], count.astype(np.float64))
 
     @classmethod
-    def batch(cls, contexts: IntArray, targets: IntArray, symbols: int) -> Grouped:
+    def batch(cls, contexts: IntArray, targets: IntArray) -> Grouped:
         """A batch as it is, its repeated contexts too: BatchNorm's statistics count each."""
-        return cls(contexts.astype(np.int64), np.eye(symbols)[targets])
+        places = np.arange(len(targets) + 1)
+        return cls(contexts.astype(np.int64), places, targets.astype(np.int64), np.ones(len(targets)))
+
+    def chunks(self) -> Iterator[Grouped]:
+        """Parts of at most CHUNK contexts."""
+        for begin in range(0, len(self.contexts), CHUNK):
+            first = self.first[begin : begin + CHUNK + 1]
+            pairs = slice(first[0], first[-1])
+            contexts = self.contexts[begin : begin + CHUNK]
+            yield Grouped(contexts, first - first[0], self.follower[pairs], self.count[pairs])
+
+    @property
+    def weights(self) -> Float64:
+        """How many examples each context has: (D,)."""
+        return np.add.reduceat(self.count, self.first[:-1])
 
 
 @dataclass(frozen=True)
@@ -70,31 +94,36 @@ WIDTH = len(fields(Measured))
 
 def measure(first: Network, first_batch: Grouped, trained: Network, train: Grouped, val: Grouped) -> Measured:
     """All numbers of a run from its network at step 0 and at the end."""
-    active, loss = _forward(first, first_batch, training=True)
-    start_saturated, start_dead = _saturation(active, np.ones(len(active)))
-    active, train_loss = _forward(trained, train, training=False)
-    saturated, dead = _saturation(active, train.counts.sum(1))
-    _, val_loss = _forward(trained, val, training=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # a network that diverged has the loss NaN
+        loss, start_saturated, start_dead = _measure(first, first_batch, training=True)
+        train_loss, saturated, dead = _measure(trained, train, training=False)
+        val_loss, _, _ = _measure(trained, val, training=False)
     return Measured(loss, start_saturated, start_dead, train_loss, val_loss, saturated, dead)
 
 
-def _forward(network: Network, data: Grouped, *, training: bool) -> tuple[Float64, float]:
-    """The hidden layer (D, H) and the mean cross-entropy."""
+def _measure(network: Network, data: Grouped, *, training: bool) -> tuple[float, float, float]:
+    """Mean cross-entropy, share of saturated elements, number of units saturated on every example."""
     held = {name: array.astype(np.float64) for name, array in network.arrays()}
-    x = held["embedding"][data.contexts].reshape(len(data.contexts), -1)  # (D, F)
+    loss, saturated, always = 0.0, 0.0, np.ones(HIDDEN, dtype=bool)
+    for part in [data] if training else data.chunks():
+        active = _hidden(network.norm, held, part.contexts, training)  # (D, H)
+        logits = active @ held["output_weight"] + held["output_bias"]  # (D, V)
+        logits -= logits.max(1, keepdims=True)
+        normaliser = np.log(np.exp(logits).sum(1))  # (D,)
+        owner = np.repeat(np.arange(len(active)), np.diff(part.first))
+        loss += float((part.count * (normaliser[owner] - logits[owner, part.follower])).sum())
+        flat = np.abs(active) > SATURATED
+        saturated += float((part.weights @ flat).sum())
+        always &= flat.all(0)
+    examples = data.count.sum()
+    return loss / examples, saturated / (examples * HIDDEN), float(always.sum())
+
+
+def _hidden(norm: bool, held: dict[str, Float64], contexts: npt.NDArray[np.int64], training: bool) -> Float64:
+    x = held["embedding"][contexts].reshape(len(contexts), -1)  # (D, F)
     pre = x @ held["hidden_weight"] + held["hidden_bias"]  # (D, H)
-    if network.norm:
+    if norm:
         mean, std = (pre.mean(0), pre.std(0, ddof=1)) if training else (held["running_mean"], held["running_std"])
         pre = held["gain"] * (pre - mean) / std + held["shift"]
-    active = np.tanh(pre)
-    logits = active @ held["output_weight"] + held["output_bias"]  # (D, V)
-    logits -= logits.max(1, keepdims=True)
-    losses = np.log(np.exp(logits).sum(1, keepdims=True)) - logits
-    return active, float((losses * data.counts).sum() / data.counts.sum())
-
-
-def _saturation(active: Float64, weights: Float64) -> tuple[float, float]:
-    """Share of saturated elements, its rows weighed, and the number of units saturated in every row."""
-    flat = np.abs(active) > SATURATED
-    share = float((weights @ flat).sum() / (weights.sum() * active.shape[1]))
-    return share, float(flat.all(0).sum())
+    active: Float64 = np.tanh(pre)
+    return active
