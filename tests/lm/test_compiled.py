@@ -151,6 +151,13 @@ def test_what_a_stage_does_not_train_stays(data: Data) -> None:
     assert norm.running_mean.any()
 
 
+def test_preparing_compiles_all_that_training_needs(data: Data) -> None:
+    compiled.prepare()
+    signatures = list(compiled._train.signatures)
+    compiled.advance(networks(0), *data, [d[3:] for d in draws(0)], rates(0, 2, 4))
+    assert compiled._train.signatures == signatures
+
+
 def test_tanh_over_its_whole_range() -> None:
     values = np.concatenate([np.linspace(-12, 12, 7999), np.geomspace(1e-30, 1e3, 200), [0.0, -0.0, 3e38, -3e38]])
     x = np.resize(values, (41, 200)).astype(np.float32)

@@ -30,6 +30,7 @@ from unstuck.report.style import MISSING, installed
 FORMATS = ("text", "markdown", "json")
 ALL = ",".join(STAGES)
 SAVE_EVERY = 30.0  # seconds
+FELT = 3.0  # seconds
 A_THREAD = 4  # runs that a thread takes a block further before Ctrl-C is asked for: 0.2 s
 
 Chosen = Annotated[
@@ -131,8 +132,10 @@ def _results(runs: Ladder, words: WordList, engine: str, threads: int, out: Path
 
 def _train(runs: Ladder, engine: str, threads: int, out: Path | None) -> None:
     """Do the steps that are left, until Ctrl-C, and save."""
-    left, begun = runs.steps_left, time.perf_counter()
-    saved = begun
+    left = runs.steps_left
+    if engine == "compiled" and left:
+        _prepare(runs.ranks)
+    saved = begun = time.perf_counter()
     with deferred_interrupt() as interrupt, _Bar(runs) as bar:
 
         def on_block(model_steps: int) -> None:
@@ -148,6 +151,15 @@ def _train(runs: Ladder, engine: str, threads: int, out: Path | None) -> None:
         save_runs(out, runs.runs)
     if runs.ranks.rank == 0:
         _report(left - runs.steps_left, time.perf_counter() - begun, len(runs.runs), threads)
+
+
+def _prepare(ranks: Ranks) -> None:
+    """Compile, so that no rate counts it, and say so when it was to be felt."""
+    from unstuck.lm.compiled import prepare
+
+    seconds = prepare()
+    if seconds > FELT and ranks.rank == 0:
+        note(f"compiled the training steps in {seconds:.0f} s; the next run finds them on the disk")
 
 
 def _report(done: int, seconds: float, runs: int, threads: int) -> None:

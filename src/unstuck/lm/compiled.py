@@ -12,6 +12,7 @@ the sizes come from `stages.py` because they are the lecture's and fixed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +20,18 @@ from typing import Any
 import numba
 import numpy as np
 
-from unstuck.lm.stages import BATCH, CONTEXT, EMBEDDING, HIDDEN, MOMENTUM, FloatArray, IntArray, Network
+from unstuck.lm.stages import (
+    BATCH,
+    CONTEXT,
+    EMBEDDING,
+    HIDDEN,
+    MOMENTUM,
+    STAGES,
+    FloatArray,
+    IntArray,
+    Network,
+    start,
+)
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -52,6 +64,15 @@ def advance(
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(_advance, *pair, contexts, targets, rates) for pair in zip(networks, draws, strict=True)]
         return [job.result() for job in jobs]
+
+
+def prepare() -> float:
+    """Compile the steps, or load them from numba's cache on disk; the seconds that took."""
+    begun = time.perf_counter()
+    nothing = np.zeros((0, BATCH), np.int32)
+    network = start(STAGES["batchnorm"], 0, 2)
+    _advance(network, nothing, np.zeros((0, CONTEXT), np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    return time.perf_counter() - begun
 
 
 def _advance(network: Network, draws: IntArray, contexts: IntArray, targets: IntArray, rates: FloatArray) -> FloatArray:
