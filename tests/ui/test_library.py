@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from unstuck.trace.folder import FOLDER
+from unstuck.trace.store import is_run
+from unstuck.ui import library
 from unstuck.ui.library import Library
 
 from .served import RUNNING, change, place
@@ -25,9 +27,9 @@ class TestRefused:
         assert Library(folder).path(name) is None
 
     def test_paths_to_files_elsewhere(self, folder, outside):
-        library = Library(folder)
+        served = Library(folder)
         for name in (str(outside), os.path.relpath(outside, folder / FOLDER), "../../elsewhere/.unstuck/runs/secret"):
-            assert library.path(name) is None
+            assert served.path(name) is None
 
     def test_a_link_out_of_the_folder(self, folder, outside, monkeypatch):
         link = folder / FOLDER / "link.sqlite"
@@ -35,9 +37,9 @@ class TestRefused:
         opened = []
         real = Path.open
         monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path.resolve()) or real(path, *a, **k))
-        library = Library(folder)
-        assert library.path("link") is None
-        (shown,) = [run for name, run in library.listed() if not name]
+        served = Library(folder)
+        assert served.path("link") is None
+        (shown,) = [run for name, run in served.listed() if not name]
         assert shown.trouble == f"lies outside of {folder}; to see it: unstuck ui {outside}"
         assert shown.script == ""
         assert outside not in opened
@@ -51,8 +53,13 @@ class TestRefused:
         (folder / FOLDER / "first.sqlite-wal").symlink_to(outside)
         assert sorted(Library(folder).paths()) == ["second"]
 
-    def test_what_is_no_file(self, folder):
-        os.mkfifo(folder / FOLDER / "pipe.sqlite")  # reading it would wait for ever
+    def test_what_is_no_file(self, folder, monkeypatch):
+        def opened(path: Path) -> bool:
+            assert path.is_file()  # reading the pipe would wait for ever
+            return is_run(path)
+
+        monkeypatch.setattr(library, "is_run", opened)
+        os.mkfifo(folder / FOLDER / "pipe.sqlite")
         (folder / FOLDER / "none.sqlite").symlink_to(folder / "nothing")
         (folder / FOLDER / "text.sqlite").write_text("text")
         (folder / FOLDER / "folder.sqlite").mkdir()
@@ -62,10 +69,10 @@ class TestRefused:
 class TestFound:
     def test_by_name(self, folder, stored):
         shutil.copytree(stored.parent, folder / "saved")
-        library = Library(folder)
-        assert library.path("first") == folder / FOLDER / "first.sqlite"
-        assert library.path("saved") == folder / "saved" / "run.sqlite"
-        assert library.name(folder / FOLDER / "second.sqlite") == "second"
+        served = Library(folder)
+        assert served.path("first") == folder / FOLDER / "first.sqlite"
+        assert served.path("saved") == folder / "saved" / "run.sqlite"
+        assert served.name(folder / FOLDER / "second.sqlite") == "second"
 
     def test_a_link_within_the_folder_is_the_file(self, folder):
         (folder / "first.sqlite").symlink_to(folder / FOLDER / "second.sqlite")
@@ -78,10 +85,10 @@ class TestFound:
         assert {"first", "second"} < set(found)
 
     def test_one_that_was_named(self, folder, outside):
-        library = Library(folder, outside)
-        assert library.path("secret") == outside
+        served = Library(folder, outside)
+        assert served.path("secret") == outside
         shutil.copy(outside, outside.with_name("other.sqlite"))
-        assert sorted(library.paths()) == ["first", "second", "secret"]
+        assert sorted(served.paths()) == ["first", "second", "secret"]
 
     def test_the_latest_first_and_whether_they_run(self, folder):
         change(folder / FOLDER / "first.sqlite", **RUNNING)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-TOKEN_BYTES = (
-    32  # of randomness; 16 would do, https://owasp.org/www-community/vulnerabilities/Insufficient_Session-ID_Length
-)
+TOKEN_BYTES = 32  # of randomness; 16 or more: https://cheatsheetseries.owasp.org, Session Management
 HTTP_PORT = 80
 METHODS = ("GET", "HEAD")
 POLICY = (
