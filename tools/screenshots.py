@@ -33,7 +33,7 @@ MARGIN = 12  # CSS pixels around a part of the page
 
 def record(folder: Path, *options: str) -> Path:
     """Run the example under watch; returns its page."""
-    command = [sys.executable, "-m", "unstuck", "run", "--save", str(folder), *options, str(SCRIPT)]
+    command = [sys.executable, "-m", "unstuck", "run", "--no-record", "--save", str(folder), *options, str(SCRIPT)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, env=one_thread)
     return folder / "report.html"

@@ -100,7 +100,7 @@ def _note(made: Visit, address: str) -> None:
 
 @dataclass(frozen=True)
 class Saved:
-    """What `unstuck run --save` left of a run."""
+    """What `unstuck run --save` or `unstuck report` wrote of a run."""
 
     folder: Path
 
@@ -116,16 +116,28 @@ class Saved:
 
 def saved(folder: Path, script: Path, *options: object) -> Saved:
     """Run a script under watch, in a process of its own."""
-    command = [sys.executable, "-m", "unstuck", "run", "--save", folder, *options, script]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=script.parent)
-    assert (folder / "report.html").exists(), done.stdout + done.stderr
+    said = unstuck("run", "--no-record", "--save", folder, *options, script, cwd=script.parent)
+    assert (folder / "report.html").exists(), said
     return Saved(folder)
+
+
+def unstuck(*arguments: object, cwd: Path) -> str:
+    """Run the command in a folder; returns what it said. The exit code of `run` is the script's."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("UNSTUCK_")}
+    command = [sys.executable, "-m", "unstuck", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=settings)
+    assert done.returncode == 0 or arguments[0] == "run", done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="package")
 def naive(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A run that starts confidently wrong, with a saturated layer."""
-    return saved(tmp_path_factory.mktemp("naive"), EXAMPLE, "--steps", 300)
+    """A run that starts confidently wrong, with a saturated layer; its page and JSON as a user asks for them."""
+    folder = tmp_path_factory.mktemp("naive")
+    unstuck("run", "--steps", 300, EXAMPLE, cwd=folder)
+    unstuck("report", "latest", "-o", "report.html", cwd=folder)
+    unstuck("report", "latest", "-o", "report.json", cwd=folder)
+    return Saved(folder)
 
 
 @pytest.fixture(scope="package")

@@ -76,7 +76,10 @@ def unharmed(made, page) -> None:
     assert made.overflow == 0
 
 
-@pytest.mark.parametrize("kind", HARM)
+FIRST = ("elements", "right to left")  # of the kinds; the others take as long again each
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in FIRST else pytest.mark.slow) for k in HARM])
 def test_of_every_kind(opened, tmp_path, kind):
     page = written(HARM[kind], tmp_path)
     made = opened(page, width=360)
@@ -106,6 +109,7 @@ def test_what_turns_the_direction_turns_nothing_else(opened, tmp_path):
     assert loose == []
 
 
+@pytest.mark.slow
 def test_a_program_that_has_them_all(opened, tmp_path):
     """Names of the script, of modules and of classes, the text of its exception, and its lines."""
     script = tmp_path / "<img src=x onerror=hurt(1)>'\"`\u202e😀.py"

@@ -51,8 +51,18 @@ def test_all_text_has_a_contrast_of_four_and_a_half(visit, naive, scheme):
     }
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("name", "width"), [("naive", 360), ("naive", 800), ("naive", 1400), ("mended", 360), ("normed", 360)]
+    ("name", "width"),
+    [
+        ("naive", 360),
+        ("naive", 800),
+        ("naive", 1400),
+        pytest.param("mended", 360, marks=SLOW),
+        pytest.param("normed", 360, marks=SLOW),
+    ],
 )
 def test_nothing_is_wider_than_the_window(visit, request, name, width):
     made = visit(request.getfixturevalue(name).page, width=width)

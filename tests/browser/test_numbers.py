@@ -186,8 +186,8 @@ def test_the_lesson_is_told_by_the_page_alone(naive, visit):
             assert " ".join(all_rules()[code].sections()[heading].replace("`", "").split()) in said
 
 
-def test_a_stored_run_gives_the_page_of_its_end(naive, cli, tmp_path, monkeypatch):
+def test_a_stored_run_gives_the_page_of_its_end(mended, cli, tmp_path, monkeypatch):
     """`unstuck report` after the run, beside the page that the run itself left."""
     monkeypatch.chdir(EXAMPLE.parent)  # where it ran; paths are shown from there
-    assert cli("report", naive.folder, "-o", tmp_path / "r.html").code == 0
-    assert (tmp_path / "r.html").read_text(encoding="utf-8") == naive.page.read_text(encoding="utf-8")
+    assert cli("report", mended.folder, "-o", tmp_path / "r.html").code == 0
+    assert (tmp_path / "r.html").read_text(encoding="utf-8") == mended.page.read_text(encoding="utf-8")
