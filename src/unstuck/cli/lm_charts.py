@@ -26,12 +26,15 @@ GUIDE = -3.0  # log10 of update-to-data; Karpathy 2022, https://github.com/karpa
 def draw_ladder(results: Results, compared: bool, folder: Path) -> list[Path]:
     """Write loss, validation and differences as PNG and SVG; `compared`: with the lecture's own losses.
 
-    Raises ImportError without the extra, OSError where `folder` cannot be written.
+    Runs that diverged are left out, and charts for which no numbers are left. Raises ImportError without the extra,
+    OSError where `folder` cannot be written.
     """
-    charts = {"loss": _loss(results), "validation": _validation(results, compared)}
-    if len(results.plan.stages) > 1 and results.plan.seeds > 1:
-        charts["differences"] = _differences(results)
-    return _write("ladder", charts, folder)
+    charts = {
+        "loss": _loss(results),
+        "validation": _validation(results, compared),
+        "differences": _differences(results),
+    }
+    return _write("ladder", {name: chart for name, chart in charts.items() if chart is not None}, folder)
 
 
 def draw_deep(runs: Sequence[DeepRun], folder: Path) -> list[Path]:
@@ -73,6 +76,8 @@ def _loss(results: Results) -> Any:
             step = min((part[-1] + 1) * BLOCK, results.plan.steps)
             rows.append({"stage": stage.name, "step": int(step), "loss": float(curve[part].mean())})
     shown = [row for row in rows if math.isfinite(row["loss"])]
+    if not shown:
+        return None
     low, high = min(row["loss"] for row in shown), float(np.quantile([row["loss"] for row in shown], 0.99))
     scale = alt.Scale(type="log", nice=False, domain=[0.995 * low, 1.02 * high])
     line = alt.Chart(values(shown)).mark_line(clip=True, strokeWidth=1.6)
@@ -99,6 +104,7 @@ def _validation(results: Results, compared: bool) -> Any:
             rows.append({"stage": name, "kind": kinds[2], "loss": float(row.stage.val)})
         if math.isfinite(row.val.half):
             bars.append({"stage": name, "low": row.val.mean - row.val.half, "high": row.val.mean + row.val.half})
+    rows = [row for row in rows if math.isfinite(row["loss"])]
     scale = alt.Scale(zero=False, nice=True)
     x = alt.X("loss:Q", title=TITLE, scale=scale)
     y = alt.Y("stage:N", sort=_order(results), title=None)
@@ -127,6 +133,8 @@ def _differences(results: Results) -> Any:
             ends = {"low": found.mean - found.half, "high": found.mean + found.half}
             rows.append({"step": order[-1], "part": part, "change": found.mean, **ends})
     shown = [row for row in rows if all(math.isfinite(row[end]) for end in ("low", "high"))]
+    if not shown:
+        return None
     base = alt.Chart(values(shown)).encode(
         y=alt.Y("step:N", sort=order, title=None),
         yOffset=alt.YOffset("part:N"),
