@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import unstuck
 from unstuck.fixes.fix import Applicability
+from unstuck.trace import Kind, Role
 
 CLASSES = 10
 BASELINE = math.log(CLASSES)
@@ -222,6 +223,18 @@ class TestMends:
     def test_the_report_afterwards_finds_it_mended(self, batch):
         run, _ = first_pass(Net(), batch)
         assert {"I002", "L001"} & set(run.report().codes()) == set()
+
+    def test_what_the_layers_made_is_what_the_mended_ones_make(self, batch):
+        net = Net()
+        run, _ = first_pass(net, batch)
+        trace = run.session.trace
+        layers = [site for site in trace.sites if site.kind is Kind.WEIGHT_LAYER]
+        with torch.no_grad():
+            h1 = net.body[0](batch[0])
+            h2 = net.body[2](h1.tanh())
+            made = [h1, h2, net.head(h2.tanh())]
+        stds = [trace.summary(site, Role.OUTPUT, 0).std for site in layers]
+        assert stds == pytest.approx([float(out.std(correction=0)) for out in made], rel=1e-5)
 
     def test_the_snippets_do_the_same_by_hand(self, batch):
         weights, by_hand = raw_weights(), raw_weights()

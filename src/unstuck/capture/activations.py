@@ -10,7 +10,7 @@ from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import NOWHERE, Origin
 from unstuck.capture.recorder import Recorder
-from unstuck.capture.repairs import handover
+from unstuck.capture.repairs import handover, note_mended
 from unstuck.trace import Kind
 
 
@@ -31,6 +31,8 @@ def before_activation(recorder: Recorder, call: TorchCall) -> TorchCall | None:
     handed = handover(recorder, site, value)
     if handed is not None and recorder.intervention is not None:
         changed = recorder.intervention.before_activation(recorder.trace, handed, function)
+        if changed is not None:
+            note_mended(recorder, handed)
     seen = value if changed is None else changed
     unit_dim = (origin or NOWHERE).unit_dim
     recorder.measure_input(site, seen, unit_dim, origin)

@@ -30,6 +30,11 @@ class Replay:
             args = (*args[: self.position], self.parent.again(), *args[self.position + 1 :])
         return self.call.func(*args, **kwargs)
 
+    @property
+    def first(self) -> Replay:
+        """The start of the chain."""
+        return self if self.parent is None else self.parent.first
+
 
 class Origin(NamedTuple):
     """Where a tensor came from.

@@ -12,7 +12,7 @@ from unstuck.capture import functions
 from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin
 from unstuck.capture.recorder import Recorder
-from unstuck.capture.repairs import handover
+from unstuck.capture.repairs import handover, note_mended
 from unstuck.trace import Edge, Kind, LossCall
 
 
@@ -38,7 +38,10 @@ def before_loss(recorder: Recorder, call: TorchCall) -> TorchCall | None:
     target = call.arg(1, "target")
     known = target.detach() if isinstance(target, Tensor) else None
     changed = recorder.intervention.before_loss(recorder.trace, handed, loss, baseline, known)
-    return None if changed is None else call.with_input(changed)
+    if changed is None:
+        return None
+    note_mended(recorder, handed)
+    return call.with_input(changed)
 
 
 def after_loss(recorder: Recorder, call: TorchCall, out: Any) -> bool:

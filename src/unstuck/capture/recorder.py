@@ -301,6 +301,13 @@ class Recorder:
                 passage.output = ticket, weakref.ref(out)
         self.watch_gradient(site, out)
 
+    def renew_output(self, site: Site, out: Tensor) -> None:
+        """Let `out` stand for what a site was seen to make last: its parameters have been changed since."""
+        for number, (_, seen, role, passage) in reversed(list(enumerate(self._measured))):
+            if seen is site and role is Role.OUTPUT:
+                self._measured[number] = self.queue.add(local(out)), site, role, passage
+                return
+
     def watch_gradient(self, site: Site, out: Tensor, *, record: bool = True) -> None:
         """Notice, and record if asked, the gradient that backward brings to an output."""
         passage = self._passages.get(site.index)

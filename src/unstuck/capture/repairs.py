@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from unstuck.capture.call import TorchCall
@@ -21,6 +22,12 @@ def handover(recorder: Recorder, consumer: Site, value: Tensor) -> Handover | No
         return None
     weight, biases = held
     return Handover(layer, consumer, value, weight, biases, _sole_use(recorder, weight, biases), origin.replay)
+
+
+def note_mended(recorder: Recorder, handed: Handover) -> None:
+    """Measure the output of a layer again, whose parameters a repairer has changed."""
+    with torch.no_grad():
+        recorder.renew_output(handed.layer, handed.chain.first.again())
 
 
 def hand_over_output(
