@@ -45,10 +45,7 @@ MODELS: dict[str, tuple[dict[str, Any], Recipe]] = {
         replace(RECIPES["fast"], lr=0.01, batch_size=256, weight_decay=0.1),
     ),
     "gru": ({"dropout": 0.3}, RECIPES["words"]),
-    "transformer": (
-        {"depth": 2, "heads": 2, "hidden": 128, "dropout": 0.0},
-        replace(RECIPES["words"], lr=0.003, batch_size=32),
-    ),
+    "transformer": ({}, replace(RECIPES["words"], lr=0.003, batch_size=32)),
 }
 TRIAL = 20  # steps whose speed says how many fit, after as many to warm up
 SHARE = 0.93  # of the time, so that a machine that gets slower keeps within it

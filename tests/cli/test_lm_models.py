@@ -85,7 +85,7 @@ def test_rare_characters_that_leave_no_word_are_refused(train: Invoke, names: Pa
         ("--model gru --depth 2", "gru, 2 × 8, context 32, dropout 0.2", "words"),
         (
             "--model transformer --heads 2",
-            "transformer, 3 × (8 wide, 2 heads, 8 gelu), context 32, dropout 0.1",
+            "transformer, 2 × (8 wide, 2 heads, 8 gelu), context 32, dropout 0",
             "words",
         ),
         ("--depth 3 --residual", "3 × 8 tanh, residual, kaiming init, norm batch", "fast"),

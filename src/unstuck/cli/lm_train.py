@@ -53,9 +53,11 @@ Embedding = Annotated[
 ]
 Hidden = Annotated[
     int | None,
-    typer.Option(help="Units in a hidden layer; a transformer's feed-forward width. Default: 200 (mlp), 256."),
+    typer.Option(
+        help="Units in a hidden layer; a transformer's feed-forward width. Default: 200 (mlp), 256 (gru), 128."
+    ),
 ]
-Depth = Annotated[int | None, typer.Option(help="Hidden layers or blocks. Default: 1 (mlp, gru), 3.")]
+Depth = Annotated[int | None, typer.Option(help="Hidden layers or blocks. Default: 1 (mlp, gru), 2.")]
 Activation = Annotated[str | None, choice(ACTIVATIONS, "Activation function. Default: tanh; gelu for transformer.")]
 Init = Annotated[str | None, choice(INITS, "Initialisation of an mlp. Default: kaiming.")]
 Norm = Annotated[str | None, choice(NORMS, "Normalisation of an mlp's pre-activations. Default: batch.")]
@@ -65,12 +67,14 @@ Residual = Annotated[
         "--residual", show_default=False, help="Add an mlp's hidden layers, from the second, to their inputs."
     ),
 ]
-Dropout = Annotated[float | None, typer.Option(help="Share of values dropped. Default: 0.2 (gru), 0.1 (transformer).")]
-Heads = Annotated[int | None, typer.Option(help="A transformer's attention heads. Default: 4.")]
+Dropout = Annotated[
+    float | None, typer.Option(help="Share of values dropped by a gru or transformer. Default: 0.2 (gru), 0.")
+]
+Heads = Annotated[int | None, typer.Option(help="A transformer's attention heads. Default: 2.")]
 Optimizer = Annotated[str | None, choice(OPTIMIZERS, "Optimizer.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate of the schedule.")]
 Schedule = Annotated[str | None, choice(SCHEDULES, "How the learning rate goes over the steps.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch.")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch; words for gru and transformer.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of the whole run; the schedule spans them.")]
 StopAt = Annotated[int | None, typer.Option(help="Stop and save after this step; --resume goes on from there.")]
 Targets = Annotated[

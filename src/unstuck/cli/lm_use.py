@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from unstuck.lm.streams import Sequences
 from unstuck.lm.tokens import TokenFile, sha256_of
 
 ALL = "all"
+PRINTED = 1_000  # words at once
 
 PartName = Annotated[
     str | None, choice((*PARTS, ALL), "Which part. Default: val; for other data than trained on, all.")
@@ -111,8 +113,21 @@ def sample(
         words = sample_words(
             checkpoint.model(), checkpoint.vocabulary, count, seed, sampling, unlike=known, workers=threads
         )
+        _print_words(words)
+
+
+def _print_words(words: Iterator[str]) -> None:
+    """A block of lines at a time, also those before an error."""
+    block: list[str] = []
+    try:
         for word in words:
-            typer.echo(word)
+            block.append(word)
+            if len(block) == PRINTED:
+                typer.echo("\n".join(block))
+                block.clear()
+    finally:
+        if block:
+            typer.echo("\n".join(block))
 
 
 def _statistics(bn_eval: str | None, recalibrate: bool) -> str:

@@ -25,13 +25,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # where a kind of model departs from th
     "transformer": {
         "context": 32,
         "embedding": 64,
-        "hidden": 256,
-        "depth": 3,
+        "hidden": 128,
+        "depth": 2,
         "activation": "gelu",
         "init": "fan-in",
         "norm": "layer",
-        "dropout": 0.1,
-        "heads": 4,
+        "heads": 2,
     },
 }
 _FIXED: dict[str, dict[str, Any]] = {  # what a kind of model leaves no choice in
