@@ -1,6 +1,6 @@
 """Ten million words: time and peak memory of making the token files, training on them and evaluating, as a table.
 
-    python -m benchmarks.lm_large [--lines 10000000] [--folder DIR]
+    python -m benchmarks.lm_large [--lines 10000000] [--split hash] [--folder DIR]
 
 The words are halves of the shipped names put together by a seeded generator; each command is a process of its own, and
 its peak is the largest resident set that the system saw (Linux counts in it the pages of the token files that were
@@ -55,6 +55,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=10_000_000)
+    parser.add_argument("--split", default="hash", help="as of unstuck lm train; without token files: words")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -64,7 +65,7 @@ def main() -> None:
         print(f"{options.lines:,} lines, {data.stat().st_size / 2**20:,.0f} MiB\n")
         print("| what | seconds | peak MiB | last line |")
         print("|---|---|---|---|")
-        train = ("train", "--data", str(data), "--split", "hash", "--no-preflight")
+        train = ("train", "--data", str(data), "--split", options.split, "--no-preflight")
         for title, arguments in {
             "mlp, 1 step: making the token files": (*train, "--steps", "1", "--out", str(folder / "first")),
             "mlp, 1 step: token files there": (*train, "--steps", "1", "--out", str(folder / "second")),

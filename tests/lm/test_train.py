@@ -12,7 +12,7 @@ import torch
 
 from unstuck.lm.checkpoint import load_checkpoint, save_checkpoint
 from unstuck.lm.corpus import corpus_of, open_corpus, open_words
-from unstuck.lm.data import WordList, read_words
+from unstuck.lm.data import SHIPPED, WordList, read_words
 from unstuck.lm.errors import LmError
 from unstuck.lm.evaluate import evaluate
 from unstuck.lm.examples import Corpus, build_corpus
@@ -226,3 +226,12 @@ def test_the_fast_recipe_reaches_its_loss_on_the_shipped_names() -> None:
     run = Run(ModelConfig(27), RECIPES["fast"], corpus)
     train(run)
     assert evaluate(run.model, corpus.val) < 2.13
+
+
+@pytest.mark.slow
+def test_the_gru_reaches_its_loss_on_the_shipped_names() -> None:
+    config, recipe = ModelConfig.of("gru", 27), replace(RECIPES["words"], steps=600)
+    corpus = open_corpus(SHIPPED, config, recipe)
+    run = Run(config, recipe, corpus)
+    train(run)
+    assert evaluate(run.model, corpus.val) < 2.12

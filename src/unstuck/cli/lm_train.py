@@ -32,7 +32,7 @@ from unstuck.lm.train import Batch, LossFn, Run
 from unstuck.lm.train import train as train_run
 
 REFRESH = 0.1  # seconds between two updates of the bar
-STREAMED_FROM = 2**26  # bytes of a data file; reading as many at once takes about 1 GiB
+STREAMED_FROM = 2**23  # bytes of a data file; a million lines of 8 in memory take 1.1 GiB (benchmarks/lm_large.py)
 SYMBOLS_EVALUATED, WORDS_EVALUATED = 2**18, 2**15  # of a part, after training: all of a list of some 40,000 words
 _MODEL_OPTIONS = tuple(field.name for field in fields(ModelConfig) if field.name != "symbols")
 _RECIPE_OPTIONS = tuple(field.name for field in fields(Recipe))
