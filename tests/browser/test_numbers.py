@@ -130,18 +130,11 @@ class TestCharts:
             assert ends == [(one["first_step"], one["last_step"]) for one in known]
 
     def test_updates(self, run, made):
-        """The page takes root mean squares, the JSON has standard deviations: alike where the mean is next to zero.
-
-        A weight far below the usual scale is measured by a third of that, as `Trace.update_to_data` says.
-        """
         first = {row["place"]: row["log10"] for row in reversed(rows(made, "updates"))}
         known = {site["label"]: site for site in sites(run, "parameter")}
         assert first
         for name, log10 in first.items():
-            roles, (rows_, columns) = known[name]["roles"], known[name]["shape"]
-            fan_in = columns if name.endswith("weight") else rows_  # of a Linear module, of a matrix by itself
-            scale = max(roles["value"]["std_first"], 1 / 3 / fan_in**0.5)
-            assert 10**log10 == pytest.approx(roles["update"]["std_first"] / scale, rel=0.05)
+            assert log10 == pytest.approx(math.log10(known[name]["update_to_data_first"]), abs=5e-4)  # three decimals
 
     def test_scale_over_depth(self, run, made):
         layers = [site["roles"] for site in sites(run, "weight layer")]

@@ -187,6 +187,16 @@ class TestSites:
         assert site["roles"]["input"]["first_step"] == 0
         assert site["roles"]["input"]["last_step"] == 2
 
+    def test_update_to_data_ratios_of_parameters_alone(self):
+        b = TraceBuilder(range(3))
+        b.activation("tanh", "act", pre=np.array([[0.5, 1.0]]))
+        own = b.parameter("w", None, "", value=np.array([2.0, -2.0]))
+        b.record(own, Role.UPDATE, {step: np.array([u, -u]) for step, u in enumerate((0.2, 0.02, 0.01))})
+        act, parameter = parsed(report(trace=b.trace))["sites"]
+        assert not [key for key in act if key.startswith("update_to_data")]
+        names = ("update_to_data_first", "update_to_data_median", "update_to_data_last")
+        assert [parameter[name] for name in names] == pytest.approx([0.1, 0.01, 0.005])
+
     def test_spread_at_the_first_and_last_sampled_step_of_each_role(self):
         b = TraceBuilder(range(2, 5))
         layer = b.layer("fc", output=lambda step: normal(float(step), 50, 4))

@@ -157,6 +157,10 @@ def _site(trace: Trace, site: Site) -> dict[str, Any]:
         if len(steps):
             summary = {"first_step": int(steps[0]), "last_step": int(steps[-1])}
             entry["roles"][str(role)] = {**summary, "std_first": float(std[0]), "std_last": float(std[-1])}
+    _, ratios = trace.update_to_data(site)
+    if len(ratios):
+        entry["update_to_data_first"], entry["update_to_data_last"] = float(ratios[0]), float(ratios[-1])
+        entry["update_to_data_median"] = float(np.median(ratios))
     if site.kind is Kind.ACTIVATION:
         _, outside = trace.series(site, Role.INPUT, "outside_fraction")
         if len(outside):
