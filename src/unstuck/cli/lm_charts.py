@@ -78,14 +78,15 @@ def _loss(results: Results) -> Any:
     shown = [row for row in rows if math.isfinite(row["loss"])]
     if not shown:
         return None
+    stages = _order(results)
     low, high = min(row["loss"] for row in shown), float(np.quantile([row["loss"] for row in shown], 0.99))
     scale = alt.Scale(type="log", nice=False, domain=[0.995 * low, 1.02 * high])
     line = alt.Chart(values(shown)).mark_line(clip=True, strokeWidth=1.6)
     return line.encode(
         x=alt.X("step:Q", axis=alt.Axis(format=",d")),
         y=alt.Y("loss:Q", title="training loss (nats), mean of the seeds", scale=scale, axis=alt.Axis(format="~r")),
-        color=alt.Color("stage:N", sort=_order(results), scale=alt.Scale(range=list(COLOURS)), title=None),
-        strokeDash=alt.StrokeDash("stage:N", sort=_order(results), title=None),
+        color=alt.Color("stage:N", scale=alt.Scale(domain=stages, range=list(COLOURS[: len(stages)])), title=None),
+        strokeDash=alt.StrokeDash("stage:N", scale=alt.Scale(domain=stages), title=None),
     ).properties(width=WIDTH, height=HEIGHT, title="Training loss of each stage")
 
 
