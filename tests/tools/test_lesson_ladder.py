@@ -1,0 +1,81 @@
+"""The ladder's tables stand in the lesson and in the README as soon as there are results, and say what these say."""
+
+import json
+
+import pytest
+from tools.lesson_ladder import BEGIN, END, filled, section, table
+
+from tools import lesson, lesson_ladder
+from unstuck.lm.ladder import Plan, Results
+from unstuck.lm.ladder_measures import Measured
+from unstuck.lm.ladder_table import as_data, render
+from unstuck.lm.stages import STAGES, STEPS
+
+
+@pytest.fixture
+def results():
+    plan = Plan(tuple(STAGES.values()), 2, STEPS)
+    measured = {
+        (stage, seed): Measured(**dict.fromkeys(Measured.__annotations__, 2.0 + place / 100 + seed / 1000))
+        for place, stage in enumerate(STAGES)
+        for seed in range(2)
+    }
+    return Results(plan, measured, {})
+
+
+@pytest.fixture
+def data(results):
+    """What `unstuck lm ladder --output-format json` prints."""
+    return json.loads(json.dumps(as_data(results, "", "names.txt", "0" * 64)))
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A lesson and a README with a place for the table, and nothing else."""
+    monkeypatch.setattr(lesson, "ROOT", tmp_path)
+    monkeypatch.setenv("LESSON_PICTURES", "")
+    (tmp_path / "docs").mkdir()
+    for name in (lesson.PAGE, lesson.README):
+        (tmp_path / name).write_text(f"words\n\n{BEGIN}\n{END}\n\nmore\n")
+    return tmp_path
+
+
+def test_without_results_there_is_nothing(copy):
+    assert section(None) == table(None) == ""
+    before = [(copy / name).read_text() for name in (lesson.PAGE, lesson.README)]
+    assert lesson.main([]) == 0
+    assert [(copy / name).read_text() for name in (lesson.PAGE, lesson.README)] == before
+
+
+def test_a_page_without_a_place():
+    with pytest.raises(ValueError, match=r"README\.md has no lines '<!-- ladder -->' and"):
+        filled("words", "table", "README.md")
+
+
+def test_the_pages_are_filled_once(copy, data, capsys):
+    (copy / lesson.LADDER).write_text(json.dumps(data))
+    assert lesson.main(["--check"]) == 1
+    said = "docs/lesson.md: its table is not that of docs/ladder.json\n"
+    assert capsys.readouterr().out == said + said.replace("docs/lesson.md", "README.md")
+    assert lesson.main([]) == 0
+    pages = [(copy / name).read_text() for name in (lesson.PAGE, lesson.README)]
+    for page, content in zip(pages, (section(data), table(data)), strict=True):
+        assert page == f"words\n\n{BEGIN}\n{content}{END}\n\nmore\n"
+    assert lesson.main(["--check"]) == 0
+    (copy / lesson.README).write_text(pages[1].replace("2.0", "1.0"))
+    assert lesson.main(["--check"]) == 1
+    assert lesson.main([]) == 0
+    assert (copy / lesson.README).read_text() == pages[1]
+
+
+@pytest.mark.parametrize("incomparable", ["", "the data are others"])
+def test_the_tables_are_those_of_the_command(results, incomparable):
+    data = as_data(results, incomparable, "names.txt", "0" * 64)
+    whole = render(results, incomparable, markdown=True)
+    assert whole in section(data)
+    assert "<!-- run: unstuck lm ladder --seeds 2 -->" in section(data)
+    assert table(data).partition("-->\n")[2].rstrip() == "\n\n".join(whole.split("\n\n")[:2])
+
+
+def test_results_are_read_back(results, data):
+    assert lesson_ladder.results(data) == results
