@@ -168,22 +168,27 @@ def _done(command: str) -> forked.Done:
 
 
 def _keep_lines(done: Run, part: Part, printed: list[str]) -> None:
-    """Bring the numbers of a console block's lines up to date; name lines that are not printed (one after another)."""
-    masked, at = [NUMBER.sub(MASKED, line.rstrip()) for line in printed], -1
-    adjacent = False
-    for place, line in enumerate(part.lines[1:], start=1):
-        if line.strip() == "…":
-            adjacent = False
-            continue
-        wanted = NUMBER.sub(MASKED, line.rstrip())
-        found = [n for n in range(at + 1, len(masked)) if masked[n] == wanted and (n == at + 1 or not adjacent)]
+    """Bring the numbers of a console block's lines up to date; name lines that are not printed, so together."""
+    masked, at = [NUMBER.sub(MASKED, line.rstrip()) for line in printed], 0
+    for place, lines in _shown_together(part.lines):
+        wanted = [NUMBER.sub(MASKED, line.rstrip()) for line in lines]
+        found = [n for n in range(at, len(masked)) if masked[n : n + len(lines)] == wanted]
         if not found:
-            done.wrong.append(f"{PAGE}:{part.line + place}: the command does not print {line!r} here")
+            done.wrong.append(f"{PAGE}:{part.line + place}: the command does not print {' / '.join(lines)!r} here")
             continue
-        at, adjacent = found[0], True
-        if not alike(line, printed[at]):
-            done.stale.append(f"{PAGE}:{part.line + place}: the command prints {printed[at]!r}, not {line!r}")
-            part.lines[place] = printed[at].rstrip()
+        at = found[0] + len(lines)
+        for offset, (line, new) in enumerate(zip(lines, printed[found[0] : at], strict=True), start=place):
+            if not alike(line, new.rstrip()):
+                done.stale.append(f"{PAGE}:{part.line + offset}: the command prints {new!r}, not {line!r}")
+                part.lines[offset] = new.rstrip()
+
+
+def _shown_together(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the places of the first and the text of lines below the command between which no `…` stands."""
+    ends = [0, *(place for place, line in enumerate(lines) if line.strip() == "…"), len(lines)]
+    for before, end in pairwise(ends):
+        if before + 1 < end:
+            yield before + 1, lines[before + 1 : end]
 
 
 def alike(old: str, new: str, slack: float = 0.0) -> bool:

@@ -1,22 +1,24 @@
 """The ladder's tables for the lesson and the README, of what `unstuck lm ladder --output-format json` prints."""
 
+from pathlib import Path
 from typing import Any
 
+from unstuck.lm.data import SHIPPED
 from unstuck.lm.ladder import Plan, Results
 from unstuck.lm.ladder_measures import Measured
 from unstuck.lm.ladder_table import render
-from unstuck.lm.stages import STAGES
+from unstuck.lm.stages import STAGES, STEPS
 
 BEGIN, END = "<!-- ladder -->", "<!-- end of ladder -->"
 SECTION = """\
 ## 12. What each step is worth
 
 One training is one draw: with another seed its last digits differ. To tell what a step of this lesson is worth, train
-with and without it from several seeds and look at the difference against its spread. The command below does so for
-five stages, each adding one change to the stage before: random weights as they come, a small output layer, a small
-hidden layer, the hidden layer scaled by gain and fan-in, batch normalisation.
+with and without it from several seeds and look at the difference against its spread. `{command}`
+does so for five stages, each with one change against the stage before: weights from the standard normal distribution
+(section 1), a small output layer (section 2), a small hidden layer (section 3), a hidden layer scaled by its fan-in and
+the gain of tanh (section 4), batch normalisation (section 7).
 
-<!-- run: {command} -->
 {tables}
 """
 
@@ -34,7 +36,10 @@ def results(data: dict[str, Any]) -> Results:
 
 def command(data: dict[str, Any]) -> str:
     """What prints these tables."""
-    return f"unstuck lm ladder --seeds {data['seeds']}"
+    steps = "" if data["steps"] == STEPS else f" --steps {data['steps']}"
+    source = data["data"]["source"]
+    words = "" if source == SHIPPED else f" --data {Path(source).name}"
+    return f"unstuck lm ladder --seeds {data['seeds']}{steps}{words}"
 
 
 def section(data: dict[str, Any] | None) -> str:

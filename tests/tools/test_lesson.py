@@ -179,6 +179,10 @@ class TestCommands:
         assert written(self.PAGE) == (0, self.PAGE)
         assert commands == ["unstuck run a.py"]
 
+    def test_lines_are_found_where_they_stand_together(self, written, prints):
+        prints("loss 9.00 at step 0\n" + self.OUTPUT)
+        assert written(self.PAGE, "--check") == (0, self.PAGE)
+
     def test_a_drifted_number_is_named_and_written_anew(self, written, prints, capsys):
         prints(self.OUTPUT.replace("3.50", "3.20"))
         assert written(self.PAGE, "--check")[0] == 1

@@ -6,6 +6,7 @@ import pytest
 from tools.lesson_ladder import BEGIN, END, filled, section, table
 
 from tools import lesson, lesson_ladder
+from unstuck.lm.data import SHIPPED
 from unstuck.lm.ladder import Plan, Results
 from unstuck.lm.ladder_measures import Measured
 from unstuck.lm.ladder_table import as_data, render
@@ -73,9 +74,18 @@ def test_the_tables_are_those_of_the_command(results, incomparable):
     data = as_data(results, incomparable, "names.txt", "0" * 64)
     whole = render(results, incomparable, markdown=True)
     assert whole in section(data)
-    assert "<!-- run: unstuck lm ladder --seeds 2 -->" in section(data)
+    assert "`unstuck lm ladder --seeds 2 --data names.txt`" in section(data)
     assert table(data).partition("-->\n")[2].rstrip() == "\n\n".join(whole.split("\n\n")[:2])
 
 
 def test_results_are_read_back(results, data):
     assert lesson_ladder.results(data) == results
+
+
+@pytest.mark.parametrize(
+    ("source", "steps", "expected"),
+    [(SHIPPED, STEPS, ""), (SHIPPED, 1000, " --steps 1000"), ("/a/words.txt", STEPS, " --data words.txt")],
+)
+def test_the_command_that_prints_them(data, source, steps, expected):
+    data["data"]["source"], data["steps"] = source, steps
+    assert lesson_ladder.command(data) == "unstuck lm ladder --seeds 2" + expected
