@@ -30,6 +30,8 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tools import lesson_ladder
 from zoo import forked
 
@@ -168,7 +170,7 @@ def _done(command: str) -> forked.Done:
 
 
 def _keep_lines(done: Run, part: Part, printed: list[str]) -> None:
-    """Bring the numbers of a console block's lines up to date; name lines that are not printed, so together."""
+    """Bring the numbers of a console block's lines up to date; name those that are not printed together."""
     masked, at = [NUMBER.sub(MASKED, line.rstrip()) for line in printed], 0
     for place, lines in _shown_together(part.lines):
         wanted = [NUMBER.sub(MASKED, line.rstrip()) for line in lines]
@@ -285,6 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.lesson", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; name what is not as it would be written")
     check = parser.parse_args(arguments).check
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LESSON_PICTURES"] = folder
         try:
