@@ -17,6 +17,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 
+from slow import pytest_addoption, pytest_collection_modifyitems  # noqa: F401  (hooks, found here by their names)
+
 os.environ["UNSTUCK_RECORD"] = "0"  # runs are kept where a test is about that, and nowhere else
 
 settings.register_profile("untimed", deadline=None)
