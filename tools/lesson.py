@@ -58,6 +58,7 @@ class Part:
     line: int  # of its first line in the page, from 1
     kind: str  # the word after ```, or "prose"
     lines: list[str]
+    page: str = PAGE
 
     def written(self) -> list[str]:
         """The lines as they stand in the page."""
@@ -82,26 +83,26 @@ class Run:
         return "\n".join(line for part in self.parts for line in part.written())
 
 
-def parse(text: str) -> list[Part]:
-    """Return the parts of a page; raises LessonError for a block that does not end."""
-    parts, begun = [Part(1, "prose", [])], 0
+def parse(text: str, page: str = PAGE) -> list[Part]:
+    """Return the parts of a page, whose name messages give; raises LessonError for a block that does not end."""
+    parts, begun = [Part(1, "prose", [], page)], 0
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.startswith("```"):
             parts[-1].lines.append(line)
         elif begun:
-            parts.append(Part(number + 1, "prose", []))
+            parts.append(Part(number + 1, "prose", [], page))
             begun = 0
         else:
-            parts.append(Part(number + 1, line[3:].strip() or "text", []))
+            parts.append(Part(number + 1, line[3:].strip() or "text", [], page))
             begun = number
     if begun:
-        raise LessonError(f"{PAGE}:{begun}: the block that begins here does not end: add a line ```")
+        raise LessonError(f"{page}:{begun}: the block that begins here does not end: add a line ```")
     return parts
 
 
-def run(text: str) -> Run:
+def run(text: str, page: str = PAGE) -> Run:
     """Run a page's blocks and commands; raises LessonError for a block or a command that fails."""
-    done = Run(parse(text))
+    done = Run(parse(text, page))
     namespace: dict[str, Any] = {"__name__": "lesson"}
     for part in list(done.parts):
         if part.kind == "python":
@@ -117,12 +118,12 @@ def _output(part: Part, namespace: dict[str, Any]) -> list[str]:
     code, printed = "\n" * (part.line - 1) + "\n".join(part.lines), StringIO()
     try:
         with redirect_stdout(printed):
-            exec(compile(code, PAGE, "exec"), namespace)
+            exec(compile(code, part.page, "exec"), namespace)
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == PAGE]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == part.page]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
         first = part.lines[0] if part.lines else ""
-        raise LessonError(f"{PAGE}:{line}: {type(error).__name__}: {error} (in the block {first!r})") from error
+        raise LessonError(f"{part.page}:{line}: {type(error).__name__}: {error} (in the block {first!r})") from error
     return printed.getvalue().rstrip("\n").split("\n") if printed.getvalue().strip() else []
 
 
@@ -131,13 +132,13 @@ def _keep_output(done: Run, block: Part, output: list[str]) -> None:
     after = done.parts.index(block) + 1
     held = next((part for part in done.parts[after:] if not part.blank), block)
     if held.kind == "text":
-        unlike = [f"{PAGE}:{n}: the block prints {new!r}, not {old!r}" for n, old, new in _unlike(held, output)]
+        unlike = [f"{block.page}:{n}: the block prints {new!r}, not {old!r}" for n, old, new in _unlike(held, output)]
         held.lines = output if unlike else held.lines
         done.stale += unlike
     elif output:
         end = block.line + len(block.lines)
-        done.stale.append(f"{PAGE}:{end}: what the block prints is missing after it: {output[0]!r}")
-        done.parts[after:after] = [Part(end, "text", output)]
+        done.stale.append(f"{block.page}:{end}: what the block prints is missing after it: {output[0]!r}")
+        done.parts[after:after] = [Part(end, "text", output, block.page)]
 
 
 def _unlike(held: Part, output: list[str]) -> Iterator[tuple[int, str | None, str | None]]:
@@ -149,14 +150,14 @@ def _unlike(held: Part, output: list[str]) -> Iterator[tuple[int, str | None, st
 def _printed(part: Part) -> list[str]:
     """Return what a console block's command prints."""
     if not part.lines or not part.lines[0].startswith("$ unstuck "):
-        raise LessonError(f"{PAGE}:{part.line}: a console block begins with `$ unstuck …`")
+        raise LessonError(f"{part.page}:{part.line}: a console block begins with `$ unstuck …`")
     command = part.lines[0].removeprefix("$ ")
     done = _done(command)
     if done.returncode is None:
-        raise LessonError(f"{PAGE}:{part.line}: `{command}` takes more than {TIME_LIMIT:g} s")
+        raise LessonError(f"{part.page}:{part.line}: `{command}` takes more than {TIME_LIMIT:g} s")
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise LessonError(f"{PAGE}:{part.line}: `{command}` exits with {done.returncode}: {last}")
+        raise LessonError(f"{part.page}:{part.line}: `{command}` exits with {done.returncode}: {last}")
     return done.stdout.splitlines()
 
 
@@ -176,12 +177,12 @@ def _keep_lines(done: Run, part: Part, printed: list[str]) -> None:
         wanted = [NUMBER.sub(MASKED, line.rstrip()) for line in lines]
         found = [n for n in range(at, len(masked)) if masked[n : n + len(lines)] == wanted]
         if not found:
-            done.wrong.append(f"{PAGE}:{part.line + place}: the command does not print {' / '.join(lines)!r} here")
+            done.wrong.append(f"{part.page}:{part.line + place}: the command does not print {' / '.join(lines)!r} here")
             continue
         at = found[0] + len(lines)
         for offset, (line, new) in enumerate(zip(lines, printed[found[0] : at], strict=True), start=place):
             if not alike(line, new.rstrip()):
-                done.stale.append(f"{PAGE}:{part.line + offset}: the command prints {new!r}, not {line!r}")
+                done.stale.append(f"{part.page}:{part.line + offset}: the command prints {new!r}, not {line!r}")
                 part.lines[offset] = new.rstrip()
 
 
@@ -223,7 +224,7 @@ def unshown(parts: list[Part]) -> Iterator[str]:
             for found in PROSE_NUMBER.finditer(text):
                 if found.group() not in UNCHECKED and not _is_shown(found.group(), shown):
                     line = part.line + text.count("\n", 0, found.start())
-                    yield f"{PAGE}:{line}: no block of this section shows the number {found.group()}"
+                    yield f"{part.page}:{line}: no block of this section shows the number {found.group()}"
 
 
 def _without_ladder(parts: list[Part]) -> Iterator[Part]:
@@ -234,7 +235,7 @@ def _without_ladder(parts: list[Part]) -> Iterator[Part]:
         if part.kind == "prose" and begin:
             ladder, _, after = rest.partition(lesson_ladder.END)
             text = before + "\n" * ladder.count("\n") + after
-        yield Part(part.line, part.kind, text.split("\n"))
+        yield Part(part.line, part.kind, text.split("\n"), part.page)
 
 
 def _showing(part: Part) -> str:
@@ -262,7 +263,7 @@ def _sections(parts: Iterable[Part]) -> Iterator[list[Part]]:
                 yield section
                 section = []
             if begin < end:
-                section.append(Part(part.line + begin, "prose", lines[begin:end]))
+                section.append(Part(part.line + begin, "prose", lines[begin:end], part.page))
     yield section
 
 
