@@ -134,7 +134,7 @@ def unstuck(*arguments: object, cwd: Path) -> str:
 def naive(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A run that starts confidently wrong, with a saturated layer; its page and JSON as a user asks for them."""
     folder = tmp_path_factory.mktemp("naive")
-    unstuck("run", "--steps", 300, EXAMPLE, cwd=folder)
+    unstuck("run", "--steps", 900, EXAMPLE, cwd=folder)  # more than a chart of the loss has points
     unstuck("report", "latest", "-o", "report.html", cwd=folder)
     unstuck("report", "latest", "-o", "report.json", cwd=folder)
     return Saved(folder)

@@ -97,7 +97,8 @@ class TestCharts:
     def test_loss(self, run, made):
         points = rows(made, "loss")
         size = math.ceil(run.json["run"]["steps"] / len(points))
-        assert points[0]["low"] <= run.json["loss"]["at_start"] <= points[0]["high"]
+        assert points[0]["step"] == 0
+        assert points[0]["loss"] == points[0]["low"] == points[0]["high"] == run.json["loss"]["at_start"]
         last = [row["loss"] for row in points if row["step"] >= run.json["run"]["steps"] - 100]
         assert size > 1 or sum(last) / len(last) == pytest.approx(run.json["loss"]["recent"])
         labels = [

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rules.helpers import TraceBuilder, normal
 from unstuck.report import chartdata as data
@@ -69,12 +71,23 @@ class TestLoss:
         made = trace()
         assert [(row["step"], row["loss"]) for row in data.loss(made)] == sorted(made.objective.items())
 
-    def test_of_many_each_row_is_the_mean_of_its_steps_with_their_extremes(self):
+    def test_of_many_the_first_ten_stand_alone_and_the_last_rows_are_means_with_their_extremes(self):
         made = silent()
-        made.objective.update({step: float(step) for step in range(10 * data.MAX_POINTS)})
+        made.objective.update({step: float(step) for step in range(30_000)})
         rows = data.loss(made)
-        assert len(rows) == data.MAX_POINTS
-        assert rows[1] == {"step": 10, "infinite": 0, "loss": 14.5, "low": 10.0, "high": 19.0}
+        assert [row["loss"] for row in rows[:10]] == [float(step) for step in range(10)]
+        begin = float(rows[-2]["step"])
+        assert rows[-2] == {"step": begin, "infinite": 0, "loss": begin + 53.5, "low": begin, "high": begin + 107}
+
+    @given(st.integers(0, 3_000_000))
+    def test_rows_are_few_and_hold_each_step_once_in_parts_that_grow(self, count):
+        parts = data._parts(count)
+        assert len(parts) <= data.MAX_POINTS
+        assert [begin for begin, _ in parts] == [0, *(end for _, end in parts)][: len(parts)]
+        sizes = [end - begin for begin, end in parts]
+        assert sum(sizes) == count
+        assert sizes[:-1] == sorted(sizes[:-1])
+        assert sizes[: data.FIRST] == [1] * min(data.FIRST, count)
 
     def test_what_is_not_finite_is_counted(self):
         made = silent()

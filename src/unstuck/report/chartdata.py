@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MAX_STEPS = 100  # columns of a map, points of a line
 MAX_FRAMES = 40  # steps of a slider, columns of a map of units
 MAX_UNITS = 128  # rows of a map of units, evenly chosen from all
 MAX_POINTS = 400  # of the loss; each stands for the steps up to the next one
+GROWING = 120  # of them, for the early part, where a point stands for fewer steps than later: `_parts`
 BINS = 41  # of a histogram; odd, so that zero lies in the middle of one
 MAX_NAME = 60  # characters of a place's name
 FIRST = 10  # sampled steps at the start that are always shown
@@ -104,18 +106,34 @@ def _measured(trace: Trace, sites: list[Site], role: Role) -> list[Site]:
 
 
 def loss(trace: Trace) -> Rows:
-    """Return rows of step, mean, low and high of the finite losses; with `infinite`, how many were not."""
+    """Return rows of step, mean, low and high of the finite losses; with `infinite`, how many were not.
+
+    The first `FIRST` steps have a row each, later rows stand for more and more steps: the start is what a loss curve is
+    most often asked about, and a mean over it would hide the first loss.
+    """
     values = sorted(trace.objective.items())
     rows: Rows = []
-    size = math.ceil(len(values) / MAX_POINTS)
-    for begin in range(0, len(values), size or 1):
-        part = values[begin : begin + size]
+    for begin, end in _parts(len(values)):
+        part = values[begin:end]
         finite = [value for _, value in part if math.isfinite(value)]
         row: dict[str, Any] = {"step": part[0][0], "infinite": len(part) - len(finite)}
         if finite:
             row |= {"loss": math.fsum(finite) / len(finite), "low": min(finite), "high": max(finite)}
         rows.append(row)
     return rows
+
+
+def _parts(count: int) -> list[tuple[int, int]]:
+    """Cut so many values into at most `MAX_POINTS` parts: one each at the start, then growing as the logarithm does.
+
+    A part that begins at k has k / `FIRST` values, and no more than all later ones have: up to there that takes `FIRST`
+    times a harmonic number, less than `GROWING` parts more up to ten million values.
+    """
+    most = 1 if count <= MAX_POINTS else math.ceil(count / (MAX_POINTS - GROWING))
+    begins = [0]
+    while begins[-1] < count:
+        begins.append(min(count, begins[-1] + min(most, max(1, begins[-1] // FIRST))))
+    return list(itertools.pairwise(begins))
 
 
 # -- histograms -------------------------------------------------------------------------------------------------------

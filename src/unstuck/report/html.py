@@ -33,7 +33,8 @@ LONGEST = 2_000  # characters of one text of the user's program
 MOST_ALSO = 30  # further places of one fault that are named
 
 CAPTIONS = {
-    "loss": "Each point is the mean of the steps up to the next one, the band their lowest and highest. The dashed "
+    "loss": "The first ten steps have a point each; later ones are the mean of the steps up to the next point, the band "
+    "their lowest and highest. The dashed "
     "line is the loss of predictions that know nothing: whatever is above it at the start, the initialisation put "
     "there. The bars below are the steps that each root cause, and what it explains, was measured at.",
     "activations": "What enters each activation function. The shaded part is the responsive interval, where its "
@@ -176,7 +177,7 @@ def _number(value: float | None, unit: str = "1") -> str:
 def _head(report: Report) -> Iterator[str]:
     run = report.run
     said = verdict(report).plain.removeprefix("unstuck: ")
-    yield f'<header>\n<h1 class="{"good" if report.ok else "bad"}">{user(said[:1].upper() + said[1:], 400)}</h1>\n'
+    yield f'<header>\n<h1 class="{"good" if report.ok and not run.failed else "bad"}">{user(said[:1].upper() + said[1:], 400)}</h1>\n'
     start, baseline = starting_loss(report.trace)
     recent = recent_loss(report.trace)
     parts = []

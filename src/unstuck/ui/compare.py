@@ -126,7 +126,7 @@ def sections(pair: list[Side], content: dict[str, Any]) -> Iterator[str]:
     """Yield the sections of the page."""
     body = '<p class="muted">No value of the loss was seen in either run.</p>'
     if content["charts"]:
-        caption = "The mean of each run's losses up to its next point."
+        caption = "The losses of each run's first ten steps, then means of its steps up to the next point."
         body = (
             f"<figure><figcaption>{caption}</figcaption>"
             '<div class="chart" data-chart="loss" role="img" aria-label="The losses of both runs"></div></figure>'
