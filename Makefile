@@ -26,7 +26,7 @@ demo: setup
 test: $(VENV)/.third-party
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(TEST_ARGS)
 
-lint: setup
+lint: $(VENV)/.third-party
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -3,7 +3,7 @@
 from typing import Any
 
 from unstuck._version import __version__
-from unstuck.api import Run, assert_trainable, check, explain, fix, watch
+from unstuck.api import Run, check, explain, fix, watch
 from unstuck.config import Config
 from unstuck.findings import Finding
 from unstuck.fixes.fix import Fix
@@ -11,6 +11,7 @@ from unstuck.fixes.fold_norm import fold_norms
 from unstuck.fixes.learning_rate import suggest_lr
 from unstuck.fixes.recalibrate import recalibrate
 from unstuck.report import Report
+from unstuck.trainable import assert_trainable
 
 __all__ = [
     "Config",

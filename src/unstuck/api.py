@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer
 
 from unstuck._version import __version__
 from unstuck.capture.schedule import Schedule
-from unstuck.capture.session import Session
+from unstuck.capture.session import Session, StopTraining
 from unstuck.config import Config, load
 from unstuck.findings import Finding, Severity
 from unstuck.fixes.engine import repair
@@ -35,6 +35,7 @@ from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Stretch, Trace
 from unstuck.trace.folder import forget
+from unstuck.trace.ending import exception_line
 from unstuck.trace.recording import Recording, begin_recording
 
 TRIAL_STEPS = 200  # of a fix; enough for a loss to show whether it got worse
@@ -105,6 +106,13 @@ def judge_stretches(
 
 
 class Run:
+class Follower(Protocol):
+    """Is told of a run while it goes on, in the training's thread; it keeps its own errors to itself."""
+
+    def sampled(self, run: Run) -> None: ...  # noqa: D102  (all is known of the sampled steps so far)
+    def ended(self, run: Run) -> None: ...  # noqa: D102  (the watching is over)
+
+
     """A stretch of training under watch; made by `watch`, used as a context manager.
 
     `report()` may be asked during the run and after it. The watching is undone when the block ends, however it ends;
@@ -130,6 +138,7 @@ class Run:
         self.exit_code: int | None = None
         self.stopped = False
         chosen(config)  # an unknown code is an error now, not after hours of training
+        self.exception = self.signal = ""  # what ended it; see `unstuck.trace.ending`
         self._repairer: InflightRepairer | None = None
         if fix or unsafe_fixes:
             self._repairer = InflightRepairer(lambda trace: judge(trace, config)[0], unsafe=unsafe_fixes)
@@ -143,6 +152,7 @@ class Run:
         self._record = record
 
     def __enter__(self) -> Run:
+        self.followers: list[Follower] = []
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._begun, self._clock = time.perf_counter(), time.time()
         if self._record is not False:
@@ -150,7 +160,7 @@ class Run:
         if self._recording is not None:
             self._recording.follow(self.session.trace, self._about)
             self._recording.hand_over(self.session.trace, self._about())  # that there is such a run
-            self.session.when_complete = self._hand_over
+        self.session.when_complete = self._hand_over
         try:
             self.session.start()
         except BaseException:
@@ -159,13 +169,19 @@ class Run:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._ended = time.perf_counter()
         self.session.stop()
         if self._record is not False:
+        if isinstance(error, KeyboardInterrupt):
+            self.signal = "SIGINT"
+        elif error is not None and not isinstance(error, StopTraining | SystemExit):
+            self.exception = exception_line(error)
             self.end_recording(self.report())
 
     @property
+        for follower in self.followers:
+            follower.ended(self)
     def fixes(self) -> tuple[Fix, ...]:
         """What was mended in flight."""
         return tuple(self._repairer.applied) if self._repairer else ()
@@ -189,6 +205,8 @@ class Run:
             self.stopped,
         )
 
+            exception=self.exception,
+            signal=self.signal,
     def _stretches(self) -> tuple[Stretch, ...]:
         return tuple(self._repairer.stretches) if self._repairer else ()
 
@@ -210,6 +228,8 @@ class Run:
             self._recording.hand_over(trace, self._about())
 
     def _about(self) -> dict[str, Any]:
+        for follower in self.followers:
+            follower.sampled(self)
         """Return what a stored run needs, beside the trace, to give the same report."""
         return {
             "run": self._info(),
@@ -277,6 +297,7 @@ def watch(
     record: bool | str | os.PathLike[str] | None = None,
 ) -> Run:
     """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
+    log_to: object = None,
 
         with unstuck.watch() as run:
             train()
@@ -288,9 +309,11 @@ def watch(
     forward pass, its learning rate and dead units later; `pretrained` says that it does not start from its
     initialisation (known without saying when `load_state_dict` is called inside the block), and has unsafe fixes
     withheld. `record=True` keeps the run below `.unstuck`, where `unstuck report latest` finds it, a path in that
-    folder or .sqlite file; of a process that dies, all but the last two seconds are kept. Raises ConfigError for a
-    setting that cannot be used and UnknownRuleError for a code no rule has; entering the block raises SessionError when
-    another run is being watched, and StoreError (a ValueError) where nothing can be written.
+    folder or .sqlite file; of a process that dies, all but the last two seconds are kept. `log_to` names a tracker
+    ("wandb", "mlflow", "tensorboard", "trackio") or is a run or writer of one, or a list of these: it gets the numbers
+    of each site at the sampled steps, and the report. Raises ConfigError for a setting that cannot be used and
+    UnknownRuleError for a code no rule has; entering the block raises SessionError when another run is being watched,
+    and StoreError (a ValueError) where nothing can be written.
     """
     config = load(every=every, overhead=overhead, select=select, ignore=ignore)
     title = Path(sys.argv[0]).name if record and sys.argv[0] else "training"
@@ -298,6 +321,10 @@ def watch(
     run.session.trace.facts.weights_loaded = pretrained
     return run
 
+    if log_to is not None:
+        from unstuck.integrations.trackers import followers
+
+        run.followers += followers(log_to)
 
 def check(
     model: nn.Module,
@@ -322,7 +349,7 @@ def check(
 def _check(task: Task, config: Config) -> Report:
     begun = time.perf_counter()
     session = task.first_pass()
-    return make_report(session.trace, config, _run_info("a check", task, session, begun, probe=True))
+    return make_report(session.trace, config, run_info("a check", task, session, begun, probe=True))
 
 
 def fix(
@@ -353,17 +380,8 @@ def fix(
         config = replace(config, ignore=(*config.ignore, "D008"))  # that the batch repeats is our own doing
     done = repair(task, lambda trace: judge(trace, config)[0], unsafe=unsafe, steps=steps)
     session = done.after.session
-    run = _run_info("a repair", task, session, begun)
+    run = run_info("a repair", task, session, begun)
     return make_report(session.trace, config, run, done.fixes, [*done.withheld, *announcement(done.available)])
-
-
-def assert_trainable(
-    model: nn.Module, batch: tuple[Any, Any], loss_fn: LossFunction, *, pretrained: bool = False
-) -> None:
-    """Raise AssertionError, with the report as its message, when `check` finds anything of warning or worse."""
-    report = check(model, batch, loss_fn, pretrained=pretrained)
-    if report.worst >= Severity.WARNING:
-        raise AssertionError(f"the network is not ready to train\n{report}")
 
 
 def explain(code: str) -> str:
@@ -372,7 +390,8 @@ def explain(code: str) -> str:
     return f"{rule.code} {rule.name}\n\n{rule.documentation()}"
 
 
-def _run_info(what: str, task: Task, session: Session, begun: float, *, probe: bool = False) -> RunInfo:
+def run_info(what: str, task: Task, session: Session, begun: float, *, probe: bool = False) -> RunInfo:
+    """Say what was done to a task since `begun`, a time of `time.perf_counter`."""
     seconds = time.perf_counter() - begun
     title = f"{what} of {type(task.model).__name__}"
     return RunInfo(title, (), versions(), "", session.steps, seconds, session.seconds, probe=probe)

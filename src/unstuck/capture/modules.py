@@ -109,6 +109,11 @@ class ModuleTracker:
         """Return the path of a module that has run in a sampled step (or is part of one that has), or None."""
         return self._paths.get(module)
 
+    def know(self, root: nn.Module) -> None:
+        """Name a network before it runs."""
+        if root not in self._paths:
+            self._name_tree(root)
+
     def has_run(self, module: nn.Module) -> bool:
         """Tell whether a module was called itself in a sampled step, not only what it holds."""
         known = self._known.get(id(module))

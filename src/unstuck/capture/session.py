@@ -132,10 +132,14 @@ class Session(UnwatchedSteps):
         late = stats.loading_seconds() - self._loaded_seconds
         if late > 0.0:
             self._loaded_seconds += late
-            self.loading_seconds += late
-            self.seconds -= late
-            if self._since is not None:
-                self._since += late
+            self.set_apart(late)
+
+    def set_apart(self, seconds: float) -> None:
+        """Charge to loading, and to nobody's step, what our own code has just spent once, however long the run."""
+        self.loading_seconds += seconds
+        self.seconds -= seconds
+        if self._since is not None:
+            self._since += seconds
 
     def forget(self) -> None:
         """Watch nothing any more and undo nothing: this process is a fork of the watched one."""
@@ -189,6 +193,10 @@ class Session(UnwatchedSteps):
     def has_run(self, module: nn.Module) -> bool:
         """Tell whether a module was called itself, not only what it holds."""
         return self._modules.has_run(module)
+    def know(self, model: nn.Module) -> None:
+        """Name what a model holds before it runs: some optimizers see its parameters first, and call it themselves."""
+        self._guard(self._modules.know, model)
+
 
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unstuck.integrations.tables import statistic
-from unstuck.stats.summary import EDGES, TensorSummary
+from unstuck.integrations.vitals import PREFIX, filled_bins
+from unstuck.report import Report
+from unstuck.stats.summary import TensorSummary
 from unstuck.trace import Role, Trace
 
 STATISTICS = ("mean", "std", "outside_fraction")
@@ -48,21 +50,53 @@ def write_events(trace: Trace, folder: Path, *, begun: float = 0.0) -> list[Path
 
 
 def _histogram(summary: TensorSummary) -> Any:
-    """Return the filled part of a summary's histogram, zeros in the bin around zero."""
+    """Return the filled part of a summary's histogram; a bucket's limit is its upper edge."""
     from tensorboard.compat.proto.summary_pb2 import HistogramProto
 
-    negative, positive = summary.histogram
-    around_zero = negative[0] + summary.zeros + positive[0]
-    counts = np.concatenate([negative[:0:-1], [around_zero], positive[1:]])
-    limits = np.concatenate([-EDGES[::-1], EDGES, [max(summary.maximum, 2 * EDGES[-1])]])
-    filled = np.flatnonzero(counts)
-    part = slice(max(0, filled[0] - 1), filled[-1] + 1)
-    return HistogramProto(
-        min=summary.minimum,
-        max=summary.maximum,
-        num=summary.finite,
-        sum=summary.total,
-        sum_squares=summary.squares,
-        bucket_limit=limits[part].tolist(),
-        bucket=counts[part].tolist(),
-    )
+    return HistogramProto(**_fields(summary))
+
+
+def _fields(summary: TensorSummary) -> dict[str, Any]:
+    counts, edges = filled_bins(summary)
+    return {
+        "min": summary.minimum,
+        "max": summary.maximum,
+        "num": summary.finite,
+        "sum": summary.total,
+        "sum_squares": summary.squares,
+        "bucket_limit": edges.tolist(),  # the first one ends an empty bucket, so that the next has a lower edge
+        "bucket": [0, *counts.tolist()],
+    }
+
+
+class TensorBoardTracker:
+    """Logs to the SummaryWriter that is given, or to one of its own in torch's default folder, runs/DATE_HOST."""
+
+    def __init__(self, writer: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._own = writer is None
+        self._writer = writer or SummaryWriter(filename_suffix=".unstuck")
+
+    def step(self, step: int, scalars: dict[str, float], summaries: dict[str, TensorSummary]) -> None:
+        """Write scalars and histograms."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        for name, summary in summaries.items():
+            fields = _fields(summary)
+            limits, counts = fields.pop("bucket_limit"), fields.pop("bucket")
+            self._writer.add_histogram_raw(name, **fields, bucket_limits=limits, bucket_counts=counts, global_step=step)
+
+    def report(self, report: Report, files: Sequence[Path]) -> None:
+        """Write the report's text as a text, and put its file beside the events: TensorBoard knows no artifacts."""
+        text = report.render("text", verbose=True)
+        self._writer.add_text(f"{PREFIX}/report", "\n".join(f"    {line}" for line in text.splitlines()))
+        for file in files:
+            shutil.copy(file, Path(self._writer.get_logdir()) / f"unstuck-{file.name}")
+
+    def close(self) -> None:
+        """Write everything to disk; end the writer if it is ours."""
+        if self._own:
+            self._writer.close()
+        else:
+            self._writer.flush()

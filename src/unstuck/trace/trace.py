@@ -270,18 +270,18 @@ class Trace:
         A weight much smaller than the initialisation scale 1/√fan_in is measured by a third of that scale, so that a
         layer which starts at or near zero is not judged by how little it holds. Steps without any scale are left out.
         """
+        pairs = [(step, self.update_to_data_at(site, step)) for step in self.steps_of(site, Role.UPDATE)]
+        known = [(step, ratio) for step, ratio in pairs if ratio is not None]
+        return np.array([s for s, _ in known], dtype=np.int64), np.array([r for _, r in known], dtype=np.float64)
+
+    def update_to_data_at(self, site: Site, step: int) -> float | None:
+        """Return the ratio of `update_to_data` at one step; None where there is none."""
         owner = self.sites[site.owner] if site.owner is not None else None
-        floor = (
-            SMALL_SCALE / math.sqrt(owner.fan_in)
-            if owner is not None and owner.fan_in and site.slot == "weight"
-            else 0.0
-        )
-        pairs = []
-        for step, update in self.summaries(site, Role.UPDATE):
-            value = self.summary(site, Role.VALUE, step)
-            if value is not None and max(value.rms, floor) > 0 and math.isfinite(update.rms):
-                pairs.append((step, update.rms / max(value.rms, floor)))
-        return np.array([s for s, _ in pairs], dtype=np.int64), np.array([r for _, r in pairs], dtype=np.float64)
+        floor = SMALL_SCALE / math.sqrt(owner.fan_in) if owner and owner.fan_in and site.slot == "weight" else 0.0
+        update, value = self.summary(site, Role.UPDATE, step), self.summary(site, Role.VALUE, step)
+        if update is None or value is None or max(value.rms, floor) <= 0 or not math.isfinite(update.rms):
+            return None
+        return update.rms / max(value.rms, floor)
 
     def dead_units(self, site: Site, steps: Iterable[int] | None = None) -> npt.NDArray[np.bool_] | None:
         """Return which units of an activation were outside the responsive interval in every element of `steps`.

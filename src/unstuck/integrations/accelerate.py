@@ -1,0 +1,52 @@
+"""Watches a loop of Accelerate (https://huggingface.co/docs/accelerate/usage_guides/tracking).
+
+from unstuck.integrations.accelerate import watch
+
+with watch(accelerator):
+    ...  # the loop, as it is
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from unstuck.capture.session import StopTraining
+from unstuck.integrations.trainers import TrainerWatch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@contextmanager
+def watch(
+    accelerator: Accelerator, *, stop_on_error: bool = False, print_report: bool = True, **options: Any
+) -> Iterator[TrainerWatch]:
+    """Watch the loop inside the block, log vitals by `accelerator.log` and print the report when the block ends.
+
+    Findings are raised as `FindingWarning`; with `stop_on_error` one of severity error ends the loop: the program goes
+    on after the block. The value of the block has the `report`. Other options are those of `unstuck.watch`, and so are
+    the errors that they raise.
+    """
+    watching = TrainerWatch(
+        stop_on_error=stop_on_error, print_report=print_report, first=accelerator.is_main_process, **options
+    )
+
+    def log() -> None:
+        accelerator.log(dict(watching.vitals), step=watching.step)
+        if watching.should_stop:
+            watching.stop()
+
+    watching.when_sampled = log
+    watching.begin()
+    try:
+        yield watching
+    except StopTraining:
+        if not watching.should_stop:
+            raise
+    except BaseException:
+        watching.end(failed=True)
+        raise
+    finally:
+        watching.end()
