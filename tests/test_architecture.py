@@ -15,6 +15,7 @@ SRC = ROOT / "src"
 MAX_FILE, MAX_FUNCTION = 400, 60
 LONGER = {"unstuck.capture.functions", "unstuck.stats.passes"}  # a table; one file for numba's cache, as it says
 ROOMS = {"capture", "stats", "trace", "rules", "findings", "fixes", "report", "config", "api", "cli", "ui", "lm"}
+ROOMS |= {"ranks"}
 
 FORBIDDEN = {  # room -> what it must never import
     "stats": ("unstuck.capture", "unstuck.trace", "unstuck.rules", "unstuck.fixes", "unstuck.report", "unstuck.api"),
@@ -29,6 +30,8 @@ FORBIDDEN = {  # room -> what it must never import
     "lm": tuple(f"unstuck.{room}" for room in sorted(ROOMS - {"lm"})),
     "api": ("unstuck.cli",),
 }
+for upstream in ("stats", "trace", "findings", "rules", "capture", "fixes", "report", "ui"):
+    FORBIDDEN[upstream] = (*FORBIDDEN[upstream], "unstuck.ranks")
 
 
 @cache

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from unstuck import ranks
 from unstuck._version import __version__
 from unstuck.capture.schedule import Schedule
 from unstuck.capture.session import Session, StopTraining
@@ -145,6 +146,7 @@ class Follower(Protocol):
         self.session = Session(
             Schedule(config.every, config.overhead), max_steps=max_steps, intervention=self._repairer
         )
+        ranks.join(self.session)
         self._begun = self._ended = self._clock = 0.0
         self._started = ""
         self._versions = versions()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import median
+from typing import Any
 
 from unstuck.capture.compiled import uncompiled
 from unstuck.trace import Watching
@@ -49,6 +50,9 @@ class Ledger:
         self._recent = [0.0] * RECENT_STEPS
         self._own: deque[float] = deque(maxlen=RECENT_SAMPLES)
         self._beyond: deque[float] = deque(maxlen=RECENT_SAMPLES)  # what samples took beyond a plain step and our code
+        self._merges: deque[float] = deque(maxlen=RECENT_SAMPLES)  # seconds
+        self.merges, self.merging_seconds = 0, 0.0
+        self.exchanged: dict[str, Any] = {}  # what else `Watching` tells of merging, by name
         self._uncompared = 0  # samples before the first that could be compared with plain steps
         self._uncompared_guaranteed = 0
 
@@ -93,6 +97,16 @@ class Ledger:
             self._most = CAPACITY * self.price
         self.credit = min(self._most, self.credit + self._rate * (training - arrears) - cost - arrears)
 
+    def merging(self, seconds: float) -> None:
+        """Enter what it took to merge the sample entered last with those of other processes."""
+        self._merges.append(seconds)
+        self.merges += 1
+        self.merging_seconds += seconds
+        self._spent += seconds
+        self.credit -= seconds
+        self.price += median(self._merges)
+        self._most = CAPACITY * self.price
+
     def steps_until(self, credit: float) -> float:
         """Return in how many steps, if they go on as the latest, there will be so much credit; infinite if never."""
         gain = self._rate * (self._latest - self.counting_seconds) - self.counting_seconds
@@ -119,4 +133,7 @@ class Ledger:
             sample_seconds=median(self._own) + median(self._beyond or [0.0]) if self._own else 0.0,
             step_seconds=self.step_seconds or 0.0,
             budget=budget,
+            merges=self.merges,
+            merging_seconds=self.merging_seconds,
+            **self.exchanged,
         )

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
@@ -27,6 +27,15 @@ from unstuck.trace import Trace
 
 class StopTraining(BaseException):
     """Raised inside the user's loop when the wanted number of steps is done."""
+
+
+class Others(Protocol):
+    """The other processes that train the network together with this one, as far as they are watched as well."""
+
+    @property
+    def first(self) -> bool: ...  # noqa: D102  (whether this process is the one that reports)
+    def complete(self, step: int) -> bool: ...  # noqa: D102  (merge a sampled step; whether that was done)
+    def leave(self) -> None: ...  # noqa: D102  (merge no more)
 
 
 class TrainingLoop(ABC):
@@ -81,6 +90,10 @@ class TrainingLoop(ABC):
     @abstractmethod
     def _next_step(self) -> None:
         """Get ready for the next forward pass."""
+
+    @abstractmethod
+    def _merge(self, step: int) -> None:
+        """Bring what was seen of a sampled step together with what other processes saw."""
 
     @property
     def steps(self) -> int:
@@ -183,6 +196,7 @@ class TrainingLoop(ABC):
         if self._snapshot_of == self._step:
             self._recorder.parameters.measure_updates(self._step)
             self._recorder.repair_after_update(self, self._step)
+            self._merge(self._step)
         self._recorder.parameters.forget_snapshots()
         self._step += 1
         self._backwards = 0

@@ -8,6 +8,8 @@ grows with the run until it is that of a usual log.
 
 from __future__ import annotations
 
+import math
+
 from unstuck.capture.compiled import uncompiled
 from unstuck.capture.ledger import Ledger
 from unstuck.config import DEFAULT_OVERHEAD
@@ -46,6 +48,7 @@ class Schedule:
         self._wanted: set[int] = set()  # steps to come that somebody has asked for
         self._wait = 1.0  # that many samples' worth of credit are needed: 1 … 2
         self._guaranteed = False
+        self._common: list[int] = []  # the latest steps that several processes have agreed on
 
     @uncompiled
     def is_sampled(self, step: int) -> bool:
@@ -62,8 +65,11 @@ class Schedule:
         if step <= self._decided or step < self.idle_until:
             return step == self._last
         self._decided = step
-        if step >= self._grid or step in self._wanted:
-            self._guaranteed = True
+        if self._common and step not in self._common and step not in self._wanted:
+            self.idle_until = self._idle(step)
+            return False
+        if self._common or step >= self._grid or step in self._wanted:
+            self._guaranteed = step >= self._grid or step in self._wanted
         elif step >= self._earliest and self.ledger.credit >= self._wait * self.ledger.price:
             self._guaranteed = False
         else:
@@ -71,6 +77,36 @@ class Schedule:
             return False
         self._sample(step)
         return True
+
+    def _idle(self, step: int) -> int:
+        """Return until when no step is sampled, of those agreed on and those wanted."""
+        return min(step + MOST_IDLE, *(known for known in (*self._common, *self._wanted, 1 << 62) if known > step))
+
+    @property
+    def next_common(self) -> int:
+        """The next step after those decided on, as far as can be told now, for several processes to agree on."""
+        following = self._decided + 1
+        wait = self.ledger.steps_until(self._wait * self.ledger.price)
+        if not wait < self._grid:  # also where it is infinite or not known
+            return max(following, self._grid)
+        return max(following, min(self._grid, max(self._earliest, following + math.ceil(max(0.0, wait)))))
+
+    def agree(self, step: int) -> None:
+        """Sample that step next, and before it only what this process alone wants: others do the same."""
+        earlier = self._common or [self._last]  # it may have been asked for before the first agreement
+        self._common = [*earlier[-3:], step]
+        self.idle_until = min(self.idle_until, step)
+
+    def alone(self) -> None:
+        """Go by this process's own credit again."""
+        self._common = []
+        self.idle_until = 0
+
+    def is_common(self, step: int) -> bool:
+        """Tell whether a step that was sampled is sampled by all processes, as far as this one knows."""
+        if self.every is not None:
+            return step % self.every == 0 or step - self._origin < FIRST_STEPS
+        return step in self._common or (not self._common and self._guaranteed)
 
     def want(self, step: int) -> None:
         """Have a step sampled that has not been asked for yet, whatever it costs."""

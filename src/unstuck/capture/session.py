@@ -24,7 +24,7 @@ from unstuck.capture.evaluation import EvaluationPasses
 from unstuck.capture.forward import CaptureMode
 from unstuck.capture.intervention import Intervention
 from unstuck.capture.loaders import Loaders
-from unstuck.capture.loop import StopTraining
+from unstuck.capture.loop import Others, StopTraining
 from unstuck.capture.modules import ModuleTracker
 from unstuck.capture.probes import looks
 from unstuck.capture.recorder import Recorder
@@ -84,6 +84,7 @@ class Session(UnwatchedSteps):
         self._installed = False
         self._mode_is_away = False  # while an optimizer computes
         self._undo: list[Callable[[], None]] = []  # what a repairer has installed
+        self.others: Others | None = None  # processes that train the network together with this one
         self.when_complete: Callable[[], object] | None = None  # called when all is known of the steps so far
         self.when_sampled: Callable[[], object] | None = None  # called when a sampled step's backward or update is over
 
@@ -162,6 +163,8 @@ class Session(UnwatchedSteps):
         self._remove_mode()
         self._compiler.remove()
         self._recorder.origins.clear()
+        if self.others is not None:
+            self.others.leave()
 
     def __enter__(self) -> Session:
         self.start()
@@ -285,6 +288,8 @@ class Session(UnwatchedSteps):
         self._evaluations.end()
         self._take_time(step)
         measured = self._optimizer_loop or self._snapshot_of != self._step  # no update is left to be measured
+        if measured and self._sampled:
+            self._merge(step - 1)
         if measured and self.when_complete is not None:
             self.when_complete()
         if self._sampled and self.when_sampled is not None:
@@ -309,6 +314,16 @@ class Session(UnwatchedSteps):
             self._patches.remove()
             self._remove_mode()
         self._quiet = measured and not (self._sampled or self._was_sampled)
+
+    def _merge(self, step: int) -> None:
+        """Bring what was seen of a sampled step together with what other processes saw."""
+        if self.others is not None and self.schedule.is_common(step):
+            begun = time.perf_counter()
+            merged, spent = self.others.complete(step), time.perf_counter() - begun
+            if merged:
+                self.schedule.ledger.merging(spent)
+            if self._since is not None:
+                self._since, self._own_before = self._since + spent, self._own_before + spent
 
     def _take_time(self, step: int) -> None:
         """Close the account of the step before `step`, when training has begun and that was not done before."""

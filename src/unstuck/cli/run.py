@@ -178,6 +178,8 @@ def run(
         )
         program, arguments = _program(script, module, arguments or [], text_of)
         chosen(config)  # an unknown code is an error before anything is written
+        if os.environ.get("RANK", "0") != "0":  # of several processes that train one network, the first one tells
+            save, record, no_progress = None, False, True
         if save is not None:
             save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
         recording = _recording(config, save, program.title, asked=bool(record))
@@ -215,6 +217,8 @@ def _watch(
         watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
         report = watched.report()
         recorded = watched.end_recording(report)
+        if watched.session.others is not None and not watched.session.others.first:
+            return outcome.exit_code
         if save is not None:
             _save(report, save, recorded)
         if report.trace.facts.backward_calls or report.causes or output_format is not OutputFormat.TEXT:
@@ -279,8 +283,7 @@ def _recording(config: Config, save: Path | None, title: str, *, asked: bool) ->
 
     A place that cannot be written to is an error where it was asked for on the command line, else said in one line.
     """
-    first = os.environ.get("RANK", "0") == "0"  # several processes that train one network would record it as often
-    if save is None and not (config.record and (first or asked)):
+    if save is None and not (asked or (config.record and os.environ.get("RANK", "0") == "0")):
         return None
     try:
         recording = begin_recording(True if save is None else save, title, config)

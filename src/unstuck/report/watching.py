@@ -16,7 +16,9 @@ def cost_line(cost: Watching, steps: int) -> str | None:
     loading = f"; {_seconds(cost.loading_seconds)} to load not counted" if cost.loading_seconds else ""
     training = f"{_seconds(cost.training_seconds)} of training"
     share = f", {percent(cost.share)} of {training}" if cost.share <= 10 else f", more than the {training}"
-    return f"watching cost {_seconds(cost.seconds)}{share} ({cost.sampled:,} of {steps:,} steps sampled{loading})"
+    merging = f"; {_merging(cost)}" if cost.merges else ""
+    sampled = f"{cost.sampled:,} of {steps:,} steps sampled"
+    return f"watching cost {_seconds(cost.seconds)}{share} ({sampled}{merging}{loading})"
 
 
 def budget_warning(cost: Watching) -> str | None:
@@ -24,6 +26,13 @@ def budget_warning(cost: Watching) -> str | None:
     if not cost.missed or cost.share is None or cost.budget is None:
         return None
     return f"more than the {percent(cost.budget)} allowed: {_why(cost)}; {_remedy(cost)}"
+
+
+def _merging(cost: Watching) -> str:
+    """Return what it took to merge the numbers of several processes; of this one alone, the bytes."""
+    until = "" if cost.alone_from is None else f" until step {cost.alone_from:,}"
+    size = f"{cost.merged_bytes / 1e6:,.2g} MB" if cost.merged_bytes < 1e8 else f"{cost.merged_bytes / 1e6:,.0f} MB"
+    return f"{cost.ranks:,} ranks merged {cost.merges:,} times{until}, {_seconds(cost.merging_seconds)} and {size}"
 
 
 def percent(share: float) -> str:

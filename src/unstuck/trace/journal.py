@@ -19,12 +19,14 @@ TableEntry = tuple[int, Sequence[Key], SummaryTable, Sequence[int], bool]
 class Journal:
     """Entries of a trace: `steps` sampled, `dropped` by thinning, and the numbers with their step and site.
 
-    `losses_thinned` says that the trace forgot some values of the objective.
+    `losses_thinned` says that the trace forgot some values of the objective, `losses_from` from which step on others
+    have taken the place of some.
     """
 
     steps: list[int] = field(default_factory=list)
     dropped: set[int] = field(default_factory=set)
     losses_thinned: bool = False
+    losses_from: int | None = None
     tables: list[TableEntry] = field(default_factory=list)
     scalars: list[tuple[int, int, str, float]] = field(default_factory=list)
     vectors: list[tuple[int, int, str, npt.NDArray[np.float64]]] = field(default_factory=list)

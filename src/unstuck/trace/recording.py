@@ -145,9 +145,10 @@ class Recording:
         if journal.losses_thinned:
             new = list(trace.objective.items())
         else:
-            new = []
+            new, changed = [], journal.losses_from
+            first = self._last_loss if changed is None else min(changed, self._last_loss)
             for step, value in reversed(trace.objective.items()):
-                if step < self._last_loss:
+                if step < first:
                     break
                 new.append((step, value))
             new.reverse()

@@ -120,7 +120,7 @@ def _site(data: dict[str, Any]) -> Site:
 
 
 def _facts(data: dict[str, Any]) -> Facts:
-    watching = {f.name: data["watching"][f.name] for f in fields(Watching)}
+    watching = {f.name: data["watching"][f.name] for f in fields(Watching) if f.name in data["watching"]}
     return Facts(**{**data, "watching": Watching(**watching)})
 
 

@@ -26,6 +26,11 @@ class Watching:
     sample_seconds: float = 0.0  # what a sampled step costs, median of the recent ones
     step_seconds: float = 0.0  # what an unsampled step takes, median of the recent ones; 0 when there were none
     budget: float | None = None  # allowed share of the training time; None when each N-th step was asked for
+    ranks: int = 1  # processes whose numbers were merged
+    merges: int = 0  # of sampled steps
+    merging_seconds: float = 0.0  # spent on them, waiting for other ranks included; a part of `seconds`
+    merged_bytes: int = 0  # that this process sent and received for them
+    alone_from: int | None = None  # the step from which on it is watched by itself, where another rank was lost
 
     @property
     def share(self) -> float | None:
