@@ -169,6 +169,27 @@ class TestMaps:
         assert (found.shares[1:] < 1.0).all()
         assert (found.dead, found.total) == (1, UNITS)
 
+    def test_of_many_units_every_dead_one_is_shown(self):
+        pre = normal(1.0, 50, 200)
+        dead = [*range(1, 60, 2), 198]
+        pre[:, dead] = 9.0
+        made = TraceBuilder(range(2))
+        found = data.unit_map(made.trace, made.activation("tanh", pre=pre), "act")
+        assert found is not None
+        assert len(found.units) == data.MAX_UNITS
+        assert list(found.units) == sorted(set(found.units))
+        assert [unit for unit, row in zip(found.units, found.shares, strict=True) if (row == 1.0).all()] == dead
+        assert {0, 199} <= set(found.units)
+        assert found.note == (
+            "31 of 200 units saturated at every step shown; 128 units shown, every dead one among them"
+        )
+
+    def test_of_a_rectifier_units_are_switched_off(self):
+        made = TraceBuilder(range(2))
+        found = data.unit_map(made.trace, made.activation("relu", pre=normal(1.0, 50, 3)), "act")
+        assert found is not None
+        assert found.note == "0 of 3 units switched off at every step shown"
+
     def test_of_many_units_some_are_shown_and_all_are_counted(self):
         made = TraceBuilder(range(1))
         site = made.activation("tanh", pre=np.full((3, 1_000), 9.0))
@@ -176,6 +197,25 @@ class TestMaps:
         assert found is not None
         assert (len(found.units), found.units[0], found.units[-1]) == (data.MAX_UNITS, 0, 999)
         assert (found.dead, found.total) == (1_000, 1_000)
+        assert found.note == "1,000 of 1,000 units saturated at every step shown; 128 units shown"
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((1e-45, math.inf), True),
+        ((1e-45, 6.0), True),
+        ((-2.2, math.inf), True),
+        ((-math.inf, 2.7), True),
+        ((-2.0, 2.0), False),
+        ((-math.inf, math.inf), False),
+        (None, False),
+    ],
+)
+def test_what_a_rectifier_is(interval, expected):
+    site = TraceBuilder().site(Kind.ACTIVATION, "any", interval=interval)
+    assert data.is_rectifier(site) == expected
+    assert data.outside(site) == ("switched off" if expected else "saturated")
 
 
 class TestLines:

@@ -86,6 +86,13 @@ class TestChart:
         assert rows[0]["low"] == 0.0
         assert 1.0 < rows[0]["high"] < 10.0
 
+    @pytest.mark.parametrize("name", ["dead-units", "activations"])
+    def test_each_small_chart_has_its_note(self, full, name, tmp_path):
+        charts.save(charts.chart(full, name), tmp_path / "x.svg")
+        text = (tmp_path / "x.svg").read_text(encoding="utf-8")
+        note = {"dead-units": "1 of 6 units saturated at every step shown", "activations": "% saturated"}[name]
+        assert text.count(f"{note}</t") == 3
+
     def test_names_of_the_program_are_data_and_never_expressions(self):
         hostile = "'); alert(1); ('"
         spec = charts.chart(report(trace=trace(name=hostile)), "updates").to_dict()

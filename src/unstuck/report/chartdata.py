@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 MAX_SITES = 300  # of one chart; the first ones in order of execution
 MAX_STEPS = 100  # columns of a map, points of a line
 MAX_FRAMES = 40  # steps of a slider, columns of a map of units
-MAX_UNITS = 128  # rows of a map of units, evenly chosen from all
+MAX_UNITS = 128  # rows of a map of units: the dead ones, and others evenly chosen from all
 MAX_POINTS = 400  # of the loss; each stands for the steps up to the next one
 GROWING = 120  # of them, for the early part, where a point stands for fewer steps than later: `_parts`
 BINS = 41  # of a histogram; odd, so that zero lies in the middle of one
@@ -53,7 +53,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class UnitMap:
-    """Which share of each unit's elements was saturated: `shares`, shape (units shown, steps), NaN where unknown."""
+    """Which share of each unit's elements was saturated: `shares`, shape (units shown, steps), NaN where unknown.
+
+    `dead` of the `total` units were wholly saturated at every step shown.
+    """
 
     site: Site
     name: str
@@ -62,6 +65,29 @@ class UnitMap:
     total: int
     dead: int
     shares: npt.NDArray[np.float64]
+
+    @property
+    def note(self) -> str:
+        """How many units are dead, and which are shown."""
+        said = f"{self.dead:,} of {self.total:,} units {outside(self.site)} at every step shown"
+        if len(self.units) == self.total:
+            return said
+        which = ", every dead one among them" if 0 < self.dead <= MAX_UNITS else ""
+        return f"{said}; {len(self.units)} units shown{which}"
+
+
+def outside(site: Site) -> str:
+    """Return what an element outside the responsive interval is: "saturated", or of a rectifier "switched off"."""
+    return "switched off" if is_rectifier(site) else "saturated"
+
+
+def is_rectifier(site: Site) -> bool:
+    """Tell whether an activation function passes one side and switches the other off, as ReLU and its smooth kin do.
+
+    ReLU6 is one as well: its responsive interval begins right above zero.
+    """
+    low, high = site.interval or (-math.inf, math.inf)
+    return math.isfinite(low) != math.isfinite(high) or 0 <= low < high < math.inf
 
 
 def shorten(text: str, most: int = MAX_NAME) -> str:
@@ -234,12 +260,18 @@ def unit_map(trace: Trace, site: Site, name: str) -> UnitMap | None:
     frames = [(step, units) for step, units in frames if len(units) == total and units.count]
     if not frames or not total:
         return None
-    shown: IntArray = np.unique(np.linspace(0, total - 1, min(total, MAX_UNITS)).round().astype(np.int64))
     shares = np.array([units.outside / units.count for _, units in frames]).T
-    dead = int((shares == 1.0).all(1).sum())
-    return UnitMap(
-        site, name, tuple(step for step, _ in frames), tuple(shown.tolist()), total, dead, shares[shown].round(3)
-    )
+    dead = (shares == 1.0).all(1)
+    chosen = _evenly(np.flatnonzero(dead), MAX_UNITS)
+    chosen = np.sort(np.append(chosen, _evenly(np.flatnonzero(~dead), MAX_UNITS - len(chosen))))
+    steps = tuple(step for step, _ in frames)
+    return UnitMap(site, name, steps, tuple(chosen.tolist()), total, int(dead.sum()), shares[chosen].round(3))
+
+
+def _evenly(found: IntArray, most: int) -> IntArray:
+    """Return at most so many of the values, at even distances, the first and the last among them."""
+    places: IntArray = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(np.int64)
+    return found[np.unique(places)]
 
 
 # -- lines ------------------------------------------------------------------------------------------------------------

@@ -33,17 +33,18 @@ LONGEST = 2_000  # characters of one text of the user's program
 MOST_ALSO = 30  # further places of one fault that are named
 
 CAPTIONS = {
-    "loss": "The first ten steps have a point each; later ones are the mean of the steps up to the next point, the band "
-    "their lowest and highest. The dashed "
-    "line is the loss of predictions that know nothing: whatever is above it at the start, the initialisation put "
-    "there. The bars below are the steps that each root cause, and what it explains, was measured at.",
+    "loss": "The first ten steps have a point each; later points are the mean of the steps up to the next one, the "
+    "band their lowest and highest. The dashed line is the loss of predictions that know nothing: whatever is above it "
+    "at the start, the initialisation put there. The bars below are the steps that each root cause, and what it "
+    "explains, was measured at. A healthy loss starts at that line and falls.",
     "activations": "What enters each activation function. The shaded part is the responsive interval, where its "
     "derivative is at least 6 % of its maximum. What lies outside (orange) is saturated: almost no gradient comes back "
     "through it. The dashed outline is the first step.",
     "saturation": "The share of each activation function's elements that is outside its responsive interval. For "
     "rectifiers about a half is usual.",
-    "dead-units": "A row is a unit, a column a sampled step: the lighter, the more of the unit's elements were "
-    "saturated. White are those of which all were; a white row is a unit that learns nothing.",
+    "dead-units": "A row is a unit, a column a sampled step (not a sample of one batch: a cell sums up the whole batch "
+    "of its step): the lighter, the more of the unit's elements were saturated or switched off. White are cells of "
+    "which all were; a white row is a unit that learns nothing. A healthy map has no white row.",
     "gradients": "The size of each parameter's gradients, as decimal logarithms. The dashed outline is the first step.",
     "updates": "log10 of rms(update) / rms(value) of each weight matrix (below a third of the usual initial scale, "
     "that third stands for the value). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
@@ -177,7 +178,8 @@ def _number(value: float | None, unit: str = "1") -> str:
 def _head(report: Report) -> Iterator[str]:
     run = report.run
     said = verdict(report).plain.removeprefix("unstuck: ")
-    yield f'<header>\n<h1 class="{"good" if report.ok and not run.failed else "bad"}">{user(said[:1].upper() + said[1:], 400)}</h1>\n'
+    kind = "good" if report.ok and not run.failed else "bad"
+    yield f'<header>\n<h1 class="{kind}">{user(said[:1].upper() + said[1:], 400)}</h1>\n'
     start, baseline = starting_loss(report.trace)
     recent = recent_loss(report.trace)
     parts = []

@@ -119,10 +119,9 @@ def _histogram(made: data.Histogram) -> dict[str, Any]:
 
 
 def _units(made: data.UnitMap) -> dict[str, Any]:
-    some = f"; {len(made.units)} of them shown" if len(made.units) < made.total else ""
     return {
         "name": made.name,
-        "note": f"{made.dead:,} of {made.total:,} units saturated at every step shown{some}",
+        "note": made.note,
         "steps": list(made.steps),
         "units": list(made.units),
         "cells": ["".join(DIGITS[int(share * WHOLE)] for share in unit) for unit in made.shares.tolist()],

@@ -9,6 +9,7 @@ from unstuck.report.report import Report
 from unstuck.report.style import BLUE, GREEN, GREY, GREYS, ORANGE, altair, values
 
 PANELS = 12  # small charts in a chart by itself
+NOTE_HEIGHT = 12  # pixels of a line of a small chart's note
 
 
 _OUTSIDE = (  # a bin whose middle lies outside the responsive interval
@@ -76,18 +77,22 @@ def side_by_side(made: list[data.Histogram], *, magnitudes: bool) -> Any:
     last = max(len(h.steps) for h in made[:PANELS]) - 1
     slider = alt.param(name="frame", value=0, bind=alt.binding_range(min=0, max=last, step=1, name="sampled step "))
     layers = histogram_layers(alt.Undefined, magnitudes=magnitudes)
-    note = alt.Chart().transform_aggregate(note="min(note)", groupby=["name"])
-    label = note.mark_text(align="left", baseline="bottom", fontSize=10).encode(
-        x=alt.value(0), y=alt.value(-2), text="note:N"
-    )
     return (
-        alt.layer(*layers.layer, label, data=values(rows))
+        alt.layer(*layers.layer, note_above(alt), data=values(rows))
         .properties(width=220, height=110)
         .facet(facet=alt.Facet("name:N", sort=[h.name for h in made[:PANELS]], title=None), columns=3)
         .transform_filter("datum.frame == frame")
         .resolve_scale(x="independent", y="independent")
         .add_params(slider)
     )
+
+
+def note_above(alt: Any) -> Any:
+    """Return a layer with the `note` of a small chart's rows, above it; what follows a semicolon on a second line."""
+    note = alt.Chart().transform_aggregate(note="min(note)", groupby=["name"])
+    up = alt.ExprRef(f"-{NOTE_HEIGHT} * (length(split(datum.note, '; ')) - 1)")
+    label = note.mark_text(align="left", baseline="bottom", fontSize=10, lineHeight=NOTE_HEIGHT, lineBreak="; ", dy=up)
+    return label.encode(x=alt.value(0), y=alt.value(-2), text="note:N")
 
 
 def activation_histograms(report: Report) -> list[data.Histogram]:
@@ -138,13 +143,13 @@ def dead_units(report: Report) -> Any:
     if not maps:
         return None
     rows = [
-        {"name": made.name, "unit": unit, "step": step, "share": float(share)}
+        {"name": made.name, "unit": unit, "step": step, "share": float(share), "note": made.note}
         for made in maps
         for unit, shares in zip(made.units, made.shares, strict=True)
         for step, share in zip(made.steps, shares, strict=True)
     ]
     return (
-        unit_layer(values(rows))
+        alt.layer(unit_layer(alt.Undefined), note_above(alt), data=values(rows))
         .properties(width=220, height=160)
         .facet(facet=alt.Facet("name:N", sort=[made.name for made in maps], title=None), columns=3)
         .resolve_scale(x="independent", y="independent")
