@@ -64,6 +64,20 @@ class TestRefused:
         (patch,) = proposals.source_patches([double_softmax(script("def (:\n"))]).values()
         assert patch.reason.startswith("train.py cannot be parsed: ")
 
+    @pytest.mark.parametrize("held", [{}, {"x": SCRIPT}, {"train.py": SCRIPT + "# changed since"}])
+    def test_a_file_that_a_stored_run_does_not_hold_as_it_is(self, script, held):
+        path = script(SCRIPT)
+        sources = {str(path.parent / name): text for name, text in held.items()}
+        (patch,) = proposals.source_patches([double_softmax(path)], sources).values()
+        assert patch.reason == "train.py is not here as it was when the run was stored; run it again"
+        assert patch.diff == ""
+
+    def test_a_large_file_is_not_compared_with_what_a_stored_run_holds(self, script, monkeypatch):
+        path = script(SCRIPT)
+        monkeypatch.setattr(proposals, "LARGEST_FILE", 10)
+        (patch,) = proposals.source_patches([double_softmax(path)], {str(path): SCRIPT}).values()
+        assert patch.reason.startswith("train.py is not here")
+
     def test_an_unknown_encoding(self, script):
         (patch,) = proposals.source_patches([double_softmax(script(b"# coding: no-such\nx = 1\n"))]).values()
         assert patch.reason.startswith("no patch could be made: ValueError: cannot read ")

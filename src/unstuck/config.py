@@ -118,7 +118,7 @@ def _pyproject(folder: Path) -> Path | None:
 def _table(file: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read {file}: {error}; mend the file") from None
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}; check its permissions") from None
@@ -140,7 +140,10 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             hint = f"did you mean {shown[near[0]]}?" if near else f"known: {', '.join(sorted(shown.values()))}"
             raise ConfigError(f"unknown key {written!r} in {where}; {hint}")
         read: Callable[[str, Any, str], Any] = _READERS.get(key, _codes)
-        checked[key] = read(key, value, where)
+        try:
+            checked[key] = read(key, value, where)
+        except RecursionError:
+            raise ConfigError(f"{key} in {where} is a nest of lists or tables; write a plain value") from None
     return checked
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unstuck.api import make_report
 from unstuck.config import Config
-from unstuck.fixes.fix import Applicability, Fix, Proof
+from unstuck.fixes.fix import Fix
+from unstuck.proposals import source_patches
 from unstuck.report import Report, RunInfo
 from unstuck.rules.catalogue import UnknownRuleError
-from unstuck.trace import Location, Stretch
+from unstuck.trace import Stretch
 from unstuck.trace.folder import FILE, FOLDER, LATEST, Listed, find, listed, new_path, remove, state, state_of
-from unstuck.trace.store import StoredRun, StoreError, read
+from unstuck.trace.store import DAMAGE, StoredRun, StoreError, read
+from unstuck.trace.typed import build, typed
 
 __all__ = [
     "FILE",
@@ -42,8 +45,8 @@ def read_report(path: Path, config: Config | None = None, **changes: Any) -> tup
         return _report(stored, config, changes), stored
     except UnknownRuleError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"cannot read {path}: what it says of the run is damaged ({error})") from None
+    except DAMAGE as error:
+        raise StoreError(f"cannot read {path}: what it says of the run is damaged ({str(error)[:500]})") from None
 
 
 def _report(stored: StoredRun, config: Config | None, changes: Mapping[str, Any]) -> Report:
@@ -51,29 +54,25 @@ def _report(stored: StoredRun, config: Config | None, changes: Mapping[str, Any]
     if config is None:
         known = {f.name for f in fields(Config)}
         settings = {key: value for key, value in info.get("config", {}).items() if key in known}
-        for name in ("select", "ignore", "extend_select"):
-            settings[name] = tuple(settings.get(name, ()))
-        settings["per_site_ignores"] = {k: tuple(v) for k, v in settings.get("per_site_ignores", {}).items()}
-        config = Config(**settings)
+        config = build(Config, settings)
     config = replace(config, **changes)
-    for file, text in stored.sources.items():
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    run = info.get("run", {})
+    fixes = typed(tuple[Fix, ...], info.get("fixes", []))
+    withheld = typed(tuple[str, ...], info.get("withheld", []))
+    _show_stored_lines(stored, fixes)
+    run = build(RunInfo, info.get("run", {}))
     how_far = state_of(stored.path, info)
     unfinished = "" if how_far == "ended" else how_far
-    run = RunInfo(**{**run, "command": tuple(run.get("command", ())), "unfinished": unfinished})
-    stretches = [Stretch(**{**one, "settled": tuple(one["settled"])}) for one in info.get("stretches", ())]
-    fixes = [_fix(fix) for fix in info.get("fixes", ())]
-    return make_report(trace, config, run, fixes, info.get("withheld", ()), stretches=stretches)
+    run = replace(run, unfinished=unfinished)
+    stretches = typed(tuple[Stretch, ...], info.get("stretches", []))
+    report = make_report(trace, config, run, fixes, withheld, stretches=stretches)
+    return replace(report, source_patches=partial(source_patches, sources=stored.sources))
 
 
-def _fix(data: Mapping[str, Any]) -> Fix:
-    place, proof = data["location"], data["proof"]
-    return Fix(
-        **{
-            **data,
-            "applicability": Applicability(data["applicability"]),
-            "location": None if place is None else Location(**place),
-            "proof": None if proof is None else Proof(**proof),
-        }
-    )
+def _show_stored_lines(stored: StoredRun, fixes: Sequence[Fix]) -> None:
+    """Have the lines of files shown as the run holds them, and of others none: a run may be a stranger's, and name any
+    file of this machine.
+    """
+    named = [site.location for site in stored.trace.sites] + [fix.location for fix in fixes]
+    for file in {place.file for place in named if place is not None}:
+        text = stored.sources.get(file, "")
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)

@@ -173,7 +173,7 @@ class TestRuns:
         db.execute("UPDATE info SET value = ? WHERE key = 'run'", (json.dumps(info),))
         db.commit()
         db.close()
-        assert "?[2J?evil?.py" in cli("runs").out
+        assert "␛[2J\ufffdevil .py" in cli("runs").out
 
     @pytest.mark.parametrize(("keep", "left"), [(0, 0), (2, 2), (5, 3)])
     def test_all_but_the_latest_are_deleted(self, cli, run_of, here, keep, left):

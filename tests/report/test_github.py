@@ -39,7 +39,9 @@ def place(tmp_path: Path) -> Location:
 class TestHostile:
     """Nothing of the user's program ends a command early or begins one."""
 
-    @pytest.mark.parametrize("text", ["a\n::add-mask::x", "a\r\n::error::x", "100 %0A", "a::b", "a,b=c", "名 \u2028"])
+    @pytest.mark.parametrize(
+        "text", ["a\n::add-mask::x", "a\r\n::error::x", "100 %0A", "a::b", "a,b=c", "名 \u2028", "\x1b[2J"]
+    )
     def test_any_text_anywhere(self, place, text):
         made = report(
             finding(message=text, site=text, location=place),
@@ -53,9 +55,10 @@ class TestHostile:
         assert len(rest) == 4
         assert all(line.startswith(("::warning file=", "::notice ")) for line in rest)
         (_, where, message), (_, second, _) = sorted(commands(made), key=lambda c: c[1]["title"])[:2]
-        assert message.startswith(f"{text}; ") or message == text
-        assert where["title"] == f"A001 saturated: {text}"
-        assert second["file"] == f"src, a/train:1.py{text}"
+        shown = text.replace("\u2028", "\ufffd").replace("\x1b", "␛")
+        assert message.startswith(f"{shown}; ") or message == shown
+        assert where["title"] == f"A001 saturated: {shown}"
+        assert second["file"] == f"src, a/train:1.py{shown}"
 
 
 class TestAnnotations:

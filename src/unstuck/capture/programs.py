@@ -128,7 +128,7 @@ def read_notebook(path: Path) -> Program:
     try:
         cells = json.loads(_bytes(path))["cells"]
         codes = [(n, _text(cell["source"])) for n, cell in enumerate(cells, 1) if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ScriptError(
             f"{path} is not a notebook of format 4: {type(error).__name__} {error}; save it anew"
         ) from None
@@ -178,6 +178,8 @@ def _stumbles_at(lines: list[str]) -> int | None:
         number = (error.lineno or 0) - 1
         if 0 <= number < len(lines) and IPYTHON_LINE.match(lines[number]):
             return number
+    except (ValueError, MemoryError, RecursionError):  # NUL, half a character, a deep nest: running it will show that
+        return None
     return None
 
 

@@ -7,12 +7,14 @@ from typing import NoReturn
 
 import typer
 
+from unstuck.escape import no_commands, printable
+
 USAGE = 2
 
 
 def fail(message: object) -> NoReturn:
     """Print one line and leave with exit code 2."""
-    typer.echo(f"unstuck: {message}", err=True)
+    typer.echo(no_commands(printable(f"unstuck: {message}")), err=True)
     raise typer.Exit(USAGE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from unstuck.cli.errors import USAGE, fail
 from unstuck.config import ConfigError, load
+from unstuck.escape import no_commands, one_line
 from unstuck.runs import FOLDER, Listed, listed, remove
 
 KILOBYTE = 1 << 10
@@ -114,7 +114,7 @@ def _print(found: list[Listed]) -> None:
 
 def _printable(text: str) -> str:
     """Return text without what a terminal would obey: names of scripts are anybody's."""
-    return re.sub(r"[^\x20-\U0010ffff]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "?", text)
+    return no_commands(one_line(text))
 
 
 def _size(count: int) -> str:

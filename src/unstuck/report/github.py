@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unstuck.escape import no_commands, printable
 from unstuck.findings import Finding, Severity
 from unstuck.report.files import cell_of, relative
 from unstuck.report.report import Report
@@ -23,7 +24,7 @@ def render(report: Report) -> str:
     GitHub shows the first ten of each level in a step.
     """
     facts = report.trace.facts
-    lines = [_data(verdict(report).plain)]
+    lines = [no_commands(_data(verdict(report).plain))]
     if facts.internal_error:
         lines.append(
             _command("error", None, "unstuck", f"watching ended early by an internal error: {facts.internal_error}")
@@ -76,7 +77,7 @@ def _command(level: str, location: Location | None, title: str, message: str) ->
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def _property(text: str) -> str:

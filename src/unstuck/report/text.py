@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from unstuck.escape import no_commands, printable
 from unstuck.findings import Finding, Severity
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
 from unstuck.report.watching import budget_warning, cost_line
@@ -67,7 +69,7 @@ def render(report: Report, *, width: int = 100, color: bool = False, verbose: bo
 
 def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
     out = io.StringIO()
-    console = Console(
+    console = _Console(
         file=out,
         width=width,
         force_terminal=color,
@@ -95,7 +97,18 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
         _print_not_checked(console, report, detail is EVERYTHING)
         _print_silenced(console, report)
         _print_run(console, report)
-    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+    return no_commands("".join(line.rstrip() + "\n" for line in out.getvalue().splitlines()))
+
+
+class _Console(Console):
+    """A console on which no string of the user's program does what it pleases."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        for thing in objects:
+            text = thing.renderable if isinstance(thing, Padding) else thing
+            if isinstance(text, Text):
+                text.plain = printable(text.plain)
+        super().print(*objects, **options)
 
 
 def verdict(report: Report) -> Text:

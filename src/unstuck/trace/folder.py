@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from unstuck.trace.store import StoreError, bytes_of, files_of, is_run, read_info
+from unstuck.trace.store import DAMAGE, StoreError, bytes_of, files_of, is_run, read_info
 
 FOLDER = PurePath(".unstuck", "runs")
 FILE = "run.sqlite"  # of a run in a folder of its own
@@ -218,7 +218,7 @@ def describe(path: Path) -> Listed:
         return Listed(path, run.get("title", ""), begun, run.get("steps", 0), size, text, how_far == "running")
     except StoreError as error:
         return Listed(path, size=size, trouble=str(error))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (*DAMAGE, OSError):  # of the last, times that no clock shows
         return Listed(path, size=size, trouble=f"cannot read {path}: it is damaged")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unstuck.stats.summary import BINS
 from unstuck.stats.table import SummaryTable
 from unstuck.trace.journal import Journal, TableEntry
 from unstuck.trace.sites import Role
@@ -20,6 +21,12 @@ from unstuck.trace.trace import LossCall, Trace
 
 Arrays = dict[str, npt.NDArray[Any]]
 _TABLE = SummaryTable.__slots__
+_COLUMNS = {  # and the kind of numbers in them
+    **dict.fromkeys(("table_sites", "table_roles", "scalar_sites", "scalar_names", "vector_sites"), "i"),
+    **dict.fromkeys(("vector_names", "vector_lengths", "loss_sites", "steps"), "i"),
+    **dict.fromkeys(("scalar_values", "vector_values", "loss_values", "loss_baselines", "values"), "f"),
+    **dict.fromkeys(("table_replaces", "loss_known"), "b"),
+}
 UNLIMITED = 1 << 62
 _KINDS = "fiub"  # of dtypes that may stand in a file
 
@@ -44,14 +51,14 @@ def unpack(blob: bytes) -> Arrays:
     try:
         for name, code, shape in json.loads(blob[8:at]):
             dtype = np.dtype(code)
-            if dtype.kind not in _KINDS:
+            if dtype.kind not in _KINDS or not dtype.itemsize:
                 raise PackingError(f"arrays of dtype {code} are unknown")
             if not all(isinstance(length, int) and length >= 0 for length in shape):
                 raise PackingError(f"no array has the shape {shape}")
             count = math.prod(shape)
             arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
             at += count * dtype.itemsize
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise PackingError(str(error)) from None
     if at != len(blob):
         raise PackingError(f"{len(blob)} bytes where {at} were expected")
@@ -124,8 +131,10 @@ def to_arrays(numbers: StepNumbers, number_of: Callable[[str], int], unit_cap: i
 def enter(trace: Trace, step: int, arrays: Arrays, names: Mapping[int, str]) -> None:
     """Enter what `to_arrays` made into a trace; raises KeyError, IndexError or ValueError for what it did not make."""
     places = range(len(trace.sites))
+    check_columns(arrays)
     if "table_sites" in arrays:
         table = SummaryTable(*(arrays[f"table_{name}"] for name in _TABLE))
+        _check_table(table)
         roles = [Role(names[number]) for number in arrays["table_roles"].tolist()]
         keys = list(zip((places[site] for site in arrays["table_sites"].tolist()), roles, strict=True))
         replaces = arrays["table_replaces"]
@@ -149,6 +158,48 @@ def enter(trace: Trace, step: int, arrays: Arrays, names: Mapping[int, str]) -> 
         columns = (arrays[f"loss_{name}"].tolist() for name in ("sites", "values", "known", "baselines"))
         for site, value, known, baseline in zip(*columns, strict=True):
             trace.loss_calls.append(LossCall(step, places[site], value, baseline if known else None))
+
+
+def check_columns(arrays: Arrays) -> None:
+    """Raise ValueError unless the columns of numbers, and what says where they belong, are such."""
+    for name, column in arrays.items():
+        kind = _COLUMNS.get(name)
+        if kind is not None and (column.ndim != 1 or column.dtype.kind != kind):
+            raise ValueError(f"{name} is no column of its kind")
+    if "vector_lengths" in arrays:
+        lengths = arrays["vector_lengths"]
+        if (lengths < 0).any() or (lengths > len(arrays["vector_values"])).any():
+            raise ValueError("vectors have impossible lengths")
+        if int(lengths.sum()) != len(arrays["vector_values"]):
+            raise ValueError("vectors have other lengths than they say")
+
+
+def _check_table(table: SummaryTable) -> None:
+    """Raise ValueError unless the parts of a table fit together as `SummaryTable` says."""
+    rows, bins, units = len(table.numbers), len(table.bins), table.unit_sums.shape[-1]
+    shapes = {
+        "numbers": ("f", (rows, 4)),
+        "counts": ("i", (rows, 4)),
+        "starts": ("i", (rows + 1,)),
+        "bins": ("u", (bins,)),
+        "filled": ("i", (bins,)),
+        "has_units": ("b", (rows,)),
+        "unit_starts": ("i", (rows + 1,)),
+        "unit_sums": ("f", (2, units)),
+        "unit_ends": ("f", (2, units)),
+        "unit_counts": ("i", (3, units)),
+    }
+    for name, (kind, shape) in shapes.items():
+        array = getattr(table, name)
+        if array.dtype.kind != kind or array.shape != shape:
+            raise ValueError(f"{name} of a table is {array.dtype.kind} {array.shape}, not {kind} {shape}")
+    for starts, end in ((table.starts, bins), (table.unit_starts, units)):
+        if starts[0] != 0 or starts[-1] != end or (starts[1:] < starts[:-1]).any():
+            raise ValueError("rows of a table begin nowhere")
+    if (table.counts < 0).any() or (table.filled < 0).any() or (table.unit_counts < 0).any():
+        raise ValueError("a table has counts below 0")
+    if bins and int(table.bins.max()) >= 2 * BINS:
+        raise ValueError("a table has bins that there are not")
 
 
 def unit_cap(numbers: StepNumbers, limit: int) -> int:

@@ -14,18 +14,36 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unstuck.trace.packing import PackingError, enter, unpack
-from unstuck.trace.sites import Edge, Kind, Location, Site
+from unstuck.escape import one_line
+from unstuck.trace.packing import PackingError, check_columns, enter, unpack
+from unstuck.trace.sites import Edge, Location, Site
 from unstuck.trace.trace import Facts, Trace
+from unstuck.trace.typed import build, typed
 from unstuck.trace.watching import Watching
 
 APPLICATION = 0x756E7374  # SQLite's application id: "unst"
 SCHEMA_VERSION = 1
 SIDES = ("-wal", "-shm", "-journal")  # files that SQLite keeps beside the one it writes
 WAIT_SECONDS = 5.0  # for another process that holds the file
+LARGEST_FILE = 256 << 20  # bytes of a file that is opened; a run is written to no more than 64 MiB
+LARGEST_VALUE = 64 << 20  # bytes of one text or blob in it
+
+_NAMES, _SOURCES = tuple[tuple[int, str], ...], tuple[tuple[str, str], ...]  # rows of these tables
+DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+    MemoryError,
+)
+"""What reading contents raises that no writer of ours has made."""
 
 SCHEMA = f"""
 BEGIN;
@@ -48,6 +66,9 @@ COMMIT;
 class StoreError(ValueError):
     """A file is no stored run, or not one that can be read: one line saying what, where and what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 @dataclass(frozen=True)
 class StoredRun:
@@ -64,20 +85,23 @@ def read(path: Path) -> StoredRun:
     with _reading(path) as db:
         trace = Trace()
         trace.sites = [_site(json.loads(data)) for (data,) in db.execute("SELECT data FROM sites ORDER BY number")]
+        _check_sites(trace.sites)
         trace.edges = {Edge(p, c, bool(direct)) for p, c, direct in db.execute("SELECT * FROM edges")}
         if not all(0 <= end < len(trace.sites) for edge in trace.edges for end in (edge.producer, edge.consumer)):
             raise PackingError("an edge leads nowhere")
         trace.steps = [step for (step,) in db.execute("SELECT step FROM steps ORDER BY step")]
-        names: dict[int, str] = dict(db.execute("SELECT number, name FROM names"))
+        names: dict[int, str] = dict(typed(_NAMES, db.execute("SELECT number, name FROM names").fetchall()))
         for step, data in db.execute("SELECT step, data FROM samples ORDER BY id"):
-            enter(trace, step, unpack(data), names)
+            enter(trace, typed(int, step), unpack(data), names)
         for (data,) in db.execute("SELECT data FROM losses ORDER BY id"):
             arrays = unpack(data)
+            check_columns(arrays)
             trace.objective.update(zip(arrays["steps"].tolist(), arrays["values"].tolist(), strict=True))
         info = _info(db)
         if "facts" in info:
             trace.facts = _facts(info["facts"])
-        return StoredRun(path, trace, info, dict(db.execute("SELECT file, text FROM sources")))
+        sources = dict(typed(_SOURCES, db.execute("SELECT file, text FROM sources").fetchall()))
+        return StoredRun(path, trace, info, sources)
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -113,15 +137,21 @@ def site_as_dict(site: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _site(data: dict[str, Any]) -> Site:
-    place = data.pop("location")
-    for name in ("interval", "parameters", "shape"):
-        data[name] = None if data[name] is None else tuple(data[name])
-    return Site(**{**data, "kind": Kind(data["kind"]), "location": None if place is None else Location(*place)})
+    return build(Site, data)
+
+
+def _check_sites(sites: list[Site]) -> None:
+    places = range(len(sites))
+    for index, site in enumerate(sites):
+        others = (*site.parameters, *(() if site.owner is None else (site.owner,)))
+        if site.index != index or not all(other in places for other in others):
+            raise PackingError(f"site {index} is another one, or leads nowhere")
 
 
 def _facts(data: dict[str, Any]) -> Facts:
-    watching = {f.name: data["watching"][f.name] for f in fields(Watching) if f.name in data["watching"]}
-    return Facts(**{**data, "watching": Watching(**watching)})
+    known = {f.name for f in fields(Watching)}  # a later version's may have more
+    watching = {name: value for name, value in data["watching"].items() if name in known}
+    return build(Facts, {**data, "watching": watching})
 
 
 def _info(db: sqlite3.Connection) -> dict[str, Any]:
@@ -133,6 +163,8 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a stored run for one consistent view of it; what is wrong with it becomes a StoreError."""
     if not path.is_file():
         raise StoreError(f"there is no stored run at {path}; `unstuck runs` lists them")
+    if (size := bytes_of(path)) > LARGEST_FILE:
+        raise StoreError(f"cannot read {path}: it has {size >> 20} MiB, and no run that unstuck stores has that many")
     with ExitStack() as stack:
         try:
             db = stack.enter_context(closing(_open(path, stack)))
@@ -141,10 +173,10 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield db
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot read {path}: {error}; it is damaged or no stored run") from None
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGE as error:
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"cannot read {path}: it is damaged ({error})") from None
+            raise StoreError(f"cannot read {path}: it is damaged ({str(error)[:500]})") from None
 
 
 def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
@@ -164,7 +196,10 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS, isolation_level=None)
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+    return db
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
@@ -175,7 +210,17 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"nothing has been recorded in {path}; the run ended before it began to train")
     if application != APPLICATION:
         raise StoreError(f"{path} is not a run that unstuck has stored; `unstuck runs` lists them")
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:  # before its tables are looked at, which may be others
         raise StoreError(
             f"{path} was written by a newer unstuck (layout {version}, this one knows {SCHEMA_VERSION}); update unstuck"
         )
+    if frozenset(db.execute("SELECT type, name, sql FROM sqlite_master")) != _layout():
+        raise StoreError(f"cannot read {path}: its tables are not those of a stored run; it is damaged")
+
+
+@cache
+def _layout() -> frozenset[tuple[str, str, str | None]]:
+    """Return what a stored run consists of; a view or a computed column in its place could go on without end."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return frozenset(db.execute("SELECT type, name, sql FROM sqlite_master"))
