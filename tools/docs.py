@@ -1,4 +1,7 @@
-"""Write what documents rules and remedies, from their own docstrings: docs/rules/, docs/remedies/, the README's table.
+"""Write the pages that are made of something else: from docstrings, commands and measurements.
+
+docs/rules/, docs/remedies/ and the README's table are what the rules and remedies say, docs/cli/ what the commands do
+(`tools.cli_pages`), the tables of docs/accuracy.md and docs/cost.md what was measured (`tools.tables`).
 
     python -m tools.docs [--check]
 
@@ -10,6 +13,7 @@ import inspect
 import sys
 from pathlib import Path
 
+from tools import cli_pages, tables
 from unstuck.fixes import fold_norm
 from unstuck.fixes.catalogue import all_remedies
 from unstuck.fixes.fix import Applicability
@@ -31,6 +35,7 @@ GROUPS = {
     "G": "Gradients",
     "U": "Updates and optimizer",
     "T": "Training loop",
+    "R": "Several processes",
 }
 
 
@@ -139,6 +144,10 @@ def wanted() -> dict[Path, str]:
     pages |= {remedies / f"{name}.md": remedy_page(remedy) for name, remedy in all_remedies().items()}
     pages |= {remedies / f"{patcher.name}.md": patch_page(patcher) for patcher in all_patchers().values()}
     pages[remedies / f"{fold_norm.NAME}.md"] = fold_page()
+    commands = ROOT / "docs" / "cli"
+    pages |= {commands / name: text for name, text in cli_pages.pages().items()}
+    for name in tables.PAGES:
+        pages[ROOT / name] = tables.filled((ROOT / name).read_text(encoding="utf-8"), name)
     return {
         ROOT / "README.md": readme(),
         folder / "index.md": index(),
@@ -150,7 +159,7 @@ def wanted() -> dict[Path, str]:
 def stale() -> list[Path]:
     """Return the files that are not as they should be, and pages of what there is not."""
     files = wanted()
-    gone = [path for folder in ("rules", "remedies") for path in (ROOT / "docs" / folder).glob("*.md")]
+    gone = [path for folder in ("rules", "remedies", "cli") for path in (ROOT / "docs" / folder).glob("*.md")]
     gone = [path for path in gone if path not in files]
     changed = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     return [*changed, *gone]
