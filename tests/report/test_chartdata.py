@@ -111,6 +111,16 @@ class TestHistograms:
         assert made.shares[0].sum() == pytest.approx(1 - 2 * data.TAIL, abs=0.01)
         assert made.notes[0] == f"{(np.abs(values) > 2.0845).mean():.1%} saturated"
 
+    def test_of_a_rectifier_they_are_switched_off(self):
+        values = normal(1.0, 400, 5)
+        assert self.histogram(values, "relu").notes[0] == f"{(values <= 0).mean():.1%} switched off"
+
+    @pytest.mark.parametrize("outermost", [9.0, -9.0, 2.0**30])
+    def test_many_equal_values_at_an_end_are_within(self, outermost):
+        values = normal(1.0, 400, 5)
+        values[:, 0] = outermost
+        assert self.histogram(values).shares[0].sum() >= 1 - 2 * data.TAIL
+
     def test_zeros_fall_into_the_bin_about_zero(self):
         made = self.histogram(np.append(np.zeros(50), [-4.0, 4.0] * 25).reshape(20, 5))
         middle = data.BINS // 2
@@ -158,6 +168,7 @@ class TestMaps:
         rows = data.saturation(made)
         site = data.activations(made)[0]
         assert len(rows) == 3 * 10
+        assert rows[0]["switch"] is False
         assert rows[0]["share"] == pytest.approx(made.series(site, Role.INPUT, "outside_fraction")[1][0], abs=1e-4)
 
     def test_a_unit_that_is_always_saturated_is_whole(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -85,6 +86,32 @@ class TestChart:
         without_data(spec, rows)
         assert rows[0]["low"] == 0.0
         assert 1.0 < rows[0]["high"] < 10.0
+
+    @pytest.mark.parametrize(("op", "colour"), [("tanh", style.ORANGE), ("relu", style.GREY)])
+    def test_what_a_rectifier_switches_off_is_not_marked_as_saturated(self, op, colour, tmp_path):
+        made = TraceBuilder(range(1))
+        made.activation(op, pre=normal(3.0, 400, 4))
+        full = report(trace=made.trace)
+        charts.save(charts.chart(full, "activations"), tmp_path / "x.svg")
+        bars = re.findall(r'fill="(#[0-9a-f]{6})" opacity="0.85"', (tmp_path / "x.svg").read_text(encoding="utf-8"))
+        assert set(bars) == {style.BLUE, colour}
+        legend = json.dumps(charts.chart(full, "saturation").to_dict())
+        assert ("switched off (about half is usual)" in legend) == (op == "relu")
+        assert ('"title": "saturated"' in legend) == (op == "tanh")
+
+    def test_a_bar_across_an_end_of_the_interval_has_both_colours(self, tmp_path):
+        made = TraceBuilder(range(1))
+        values = normal(3.0, 2_000, 4)
+        site = made.activation("tanh", pre=values)
+        full = report(trace=made.trace)
+        charts.save(charts.chart(full, "activations"), tmp_path / "x.svg")
+        text = (tmp_path / "x.svg").read_text(encoding="utf-8")
+        areas = dict.fromkeys((style.BLUE, style.ORANGE), 0.0)
+        for path, colour in re.findall(r'd="(M[^"]*)" fill="(#[0-9a-f]{6})" opacity="0.85"', text):
+            x, y, width, height = map(float, re.fullmatch(r"M(\S+),(\S+)h(\S+)v(\S+)h\S+Z", path).groups())
+            areas[colour] += width * height
+        outside = made.trace.summary(site, Role.INPUT, 0).outside_fraction
+        assert areas[style.ORANGE] / sum(areas.values()) == pytest.approx(outside, abs=0.012)  # tails of 0.5 % each
 
     @pytest.mark.parametrize("name", ["dead-units", "activations"])
     def test_each_small_chart_has_its_note(self, full, name, tmp_path):

@@ -174,7 +174,7 @@ def activation_histogram(trace: Trace, site: Site, name: str) -> Histogram:
     low, high = _range(merged, site.interval)
     edges = np.linspace(low, high, BINS + 1)
     shares = np.array([_linear(summary, edges) / max(1, summary.count) for _, summary in found])
-    notes = [_percent(s.outside_fraction, "saturated") + _nonfinite(s) for _, s in found]
+    notes = [_percent(s.outside_fraction, outside(site)) + _nonfinite(s) for _, s in found]
     return Histogram(site, name, edges, tuple(step for step, _ in found), shares, tuple(notes), site.interval)
 
 
@@ -205,7 +205,9 @@ def _frames(trace: Trace, site: Site, role: Role) -> list[tuple[int, TensorSumma
 
 
 def _range(merged: TensorSummary, interval: tuple[float, float] | None) -> tuple[float, float]:
-    low, high = (merged.quantile(q) for q in (TAIL, 1 - TAIL)) if merged.finite else (-1.0, 1.0)
+    low, high = -1.0, 1.0
+    if merged.finite:
+        low, high = -_bin_end(-merged.quantile(TAIL)), _bin_end(merged.quantile(1 - TAIL))
     reach = max(abs(low), abs(high))
     for end in interval or ():
         if math.isfinite(end) and abs(end) < 10 * reach:  # far smaller values are shown by themselves
@@ -213,6 +215,12 @@ def _range(merged: TensorSummary, interval: tuple[float, float] | None) -> tuple
     if high - low <= 1e-6 * max(reach, 1e-30):
         low, high = low - max(reach, 1e-6) / 2, high + max(reach, 1e-6) / 2
     return low, high
+
+
+def _bin_end(value: float) -> float:
+    """Return the upper edge of the octave bin that a value is in, so that no part of the bin is left out."""
+    edges = EDGES if value >= 0 else -EDGES[::-1]
+    return float(edges[min(int(np.searchsorted(edges, value, side="right")), len(edges) - 1)])
 
 
 def _linear(summary: TensorSummary, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -241,13 +249,14 @@ def _nonfinite(summary: TensorSummary) -> str:
 
 
 def saturation(trace: Trace) -> Rows:
-    """Return rows of place, order, step and the share of saturated elements."""
+    """Return rows of place, order, step and the share of saturated elements; `switch` says that a rectifier's are off."""
     called, rows = names(trace), []
     steps = set(shown_steps(trace.steps, MAX_STEPS))
     for order, site in enumerate(activations(trace)):
         for step, share in zip(*_listed(trace.series(site, Role.INPUT, "outside_fraction")), strict=True):
             if step in steps and math.isfinite(share):
-                rows.append({"place": called[site.index], "order": order, "step": step, "share": round(share, 4)})
+                row = {"place": called[site.index], "order": order, "step": step, "share": round(share, 4)}
+                rows.append({**row, "switch": is_rectifier(site)})
     return rows
 
 

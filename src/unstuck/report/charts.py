@@ -37,6 +37,15 @@ MOST_RANGES = 24  # findings whose steps are shown below the loss
 MOST_FIXES = 24
 ENDINGS = ("png", "svg", "html")
 FEW = 8  # lines that are told apart by colour and dash; of more, the colour says how deep
+SATURATED: tuple[tuple[bool, str, str, dict[str, Any]], ...] = (  # of a rectifier or not, in words, scale of colours
+    (False, "saturated", "", {"scheme": "inferno", "domain": [0, 1]}),
+    (
+        True,
+        "switched off",
+        " (about half is usual)",
+        {"range": ["#10294a", BLUE, "#f3e9d2"], "domain": [0, 0.5, 1], "interpolate": "rgb"},
+    ),
+)
 GUIDE = -3.0  # log10 of update-to-data; Karpathy 2022, https://github.com/karpathy/nn-zero-to-hero (lecture 4)
 
 
@@ -228,22 +237,29 @@ def _saturation(report: Report) -> Any:
     if not rows:
         return None
     many = len({row["place"] for row in rows}) > 40
+    layers = [_shares(alt, *kind) for kind in SATURATED if any(row["switch"] == kind[0] for row in rows)]
     return (
-        alt.Chart(values(rows))
+        alt.layer(*layers, data=values(rows))
+        .resolve_scale(color="independent")
+        .transform_filter(FOUND)
+        .add_params(search_box())
+        .properties(width=WIDTH, height=alt.Step(10 if many else 18))
+    )
+
+
+def _shares(alt: Any, switch: bool, what: str, note: str, scale: dict[str, Any]) -> Any:
+    """Return a cell for each place and step, of the rectifiers or of the other activation functions."""
+    legend = alt.Legend(title=f"{what}{note}", format="%", orient="top", gradientLength=160)
+    return (
+        alt.Chart()
+        .transform_filter("datum.switch" if switch else "!datum.switch")
         .mark_rect()
         .encode(
             x=alt.X("step:O", title="sampled step", axis=panels.crowded(alt)),
             y=alt.Y("place:N", sort=alt.EncodingSortField("order", op="min"), title=None),
-            color=alt.Color(
-                "share:Q",
-                scale=alt.Scale(scheme="inferno", domain=[0, 1]),
-                legend=alt.Legend(title="saturated", format="%", orient="top", gradientLength=160),
-            ),
-            tooltip=["place:N", "step:O", alt.Tooltip("share:Q", format=".1%", title="saturated")],
+            color=alt.Color("share:Q", scale=alt.Scale(**scale), legend=legend),
+            tooltip=["place:N", "step:O", alt.Tooltip("share:Q", format=".1%", title=what)],
         )
-        .transform_filter(FOUND)
-        .add_params(search_box())
-        .properties(width=WIDTH, height=alt.Step(10 if many else 18))
     )
 
 

@@ -38,10 +38,13 @@ CAPTIONS = {
     "at the start, the initialisation put there. The bars below are the steps that each root cause, and what it "
     "explains, was measured at. A healthy loss starts at that line and falls.",
     "activations": "What enters each activation function. The shaded part is the responsive interval, where its "
-    "derivative is at least 6 % of its maximum. What lies outside (orange) is saturated: almost no gradient comes back "
-    "through it. The dashed outline is the first step.",
-    "saturation": "The share of each activation function's elements that is outside its responsive interval. For "
-    "rectifiers about a half is usual.",
+    "derivative is at least 6 % of its maximum. What lies outside is saturated (orange): almost no gradient comes back "
+    "through it; or, of a rectifier such as ReLU, switched off (grey): about half is usual. The dashed outline is the "
+    "first step; the outermost 0.5 % of the values at each end may lie beyond the picture. A healthy histogram lies "
+    "within the interval, or about its end if that is a rectifier's, and keeps its width.",
+    "saturation": "The share of each activation function's elements that is outside its responsive interval. Healthy is "
+    "dark, at most a few percent. Rectifiers (ReLU and its kin) have a blue scale of their own: switched off, about "
+    "half is usual.",
     "dead-units": "A row is a unit, a column a sampled step (not a sample of one batch: a cell sums up the whole batch "
     "of its step): the lighter, the more of the unit's elements were saturated or switched off. White are cells of "
     "which all were; a white row is a unit that learns nothing. A healthy map has no white row.",

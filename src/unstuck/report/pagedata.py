@@ -112,6 +112,7 @@ def _histogram(made: data.Histogram) -> dict[str, Any]:
         "width": float(f"{made.edges[1] - made.edges[0]:.5g}"),
         "low": low,
         "high": high,
+        "switch": data.is_rectifier(made.site),
         "steps": list(made.steps),
         "notes": list(made.notes),
         "shares": (made.shares * 1e3).round().astype(int).tolist(),

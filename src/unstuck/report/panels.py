@@ -12,33 +12,45 @@ PANELS = 12  # small charts in a chart by itself
 NOTE_HEIGHT = 12  # pixels of a line of a small chart's note
 
 
-_OUTSIDE = (  # a bin whose middle lies outside the responsive interval
-    "isValid(datum.low) && (datum.x0 + datum.x1 < 2 * datum.low || datum.x0 + datum.x1 > 2 * datum.high)"
-)
+_SPLIT = {  # the parts of a bin: within the responsive interval, below it, above it
+    "within": (
+        "isValid(datum.low) ? max(datum.x0, datum.low) : datum.x0",
+        "isValid(datum.high) ? min(datum.x1, datum.high) : datum.x1",
+    ),
+    "below": ("datum.x0", "isValid(datum.low) ? min(datum.x1, datum.low) : datum.x0"),
+    "above": ("isValid(datum.high) ? max(datum.x0, datum.high) : datum.x1", "datum.x1"),
+}
 
 
 def histogram_layers(source: Any, *, magnitudes: bool) -> Any:
-    """Return a histogram of rows (x0, x1, share, first, low, high): bars, the first step's outline, the interval.
+    """Return a histogram of rows (x0, x1, share, first, low, high, switch): bars, first step's outline, interval.
 
-    `low` and `high` are the responsive interval's ends within the chart, null where there is none.
+    `low` and `high` are the responsive interval's ends within the chart, null where there is none; `switch` says that
+    what lies outside is switched off, as a rectifier does it, and not saturated. A bar across an end has both colours.
     """
     alt = altair()
     title = "log10 |gradient|" if magnitudes else "input of the activation function"
-    x = alt.X("x0:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format="~r", tickCount=5))
+    x = alt.X("begin:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(format="~r", tickCount=5))
     y = alt.Y("share:Q", title="share", axis=alt.Axis(format="%", tickCount=3), scale=alt.Scale(zero=True))
     base = alt.Chart(source)
-    colour = alt.value(BLUE) if magnitudes else alt.condition(_OUTSIDE, alt.value(ORANGE), alt.value(BLUE))
-    bars = base.mark_rect(opacity=0.85).encode(x=x, x2="x1:Q", y=y, y2=alt.Y2Datum(0), color=colour)
+    off = alt.condition("datum.switch", alt.value(GREY), alt.value(ORANGE))
+    bars = [
+        base.transform_calculate(begin=begin, end=end)
+        .transform_filter("datum.begin < datum.end")
+        .mark_rect(opacity=0.85)
+        .encode(x=x, x2="end:Q", y=y, y2=alt.Y2Datum(0), color=alt.value(BLUE) if part == "within" else off)
+        for part, (begin, end) in _SPLIT.items()
+    ]
     outline = base.mark_line(interpolate="step-after", color=GREY, strokeDash=[3, 2], strokeWidth=1.3).encode(
         x="x0:Q", y="first:Q"
     )
     if magnitudes:
-        return bars + outline
+        return bars[0] + outline
     interval = base.transform_aggregate(low="min(low)", high="max(high)", groupby=["name"])
     known = interval.transform_filter("isValid(datum.low) && isValid(datum.high)")
     shade = known.mark_rect(color=GREEN, opacity=0.2).encode(x="low:Q", x2="high:Q")
     ends = [known.mark_rule(color=GREEN, strokeDash=[2, 2]).encode(x=f"{end}:Q") for end in ("low", "high")]
-    return alt.layer(shade, bars, outline, *ends)
+    return alt.layer(shade, *bars, outline, *ends)
 
 
 def histogram_rows(made: data.Histogram, frame: int) -> data.Rows:
@@ -53,6 +65,7 @@ def histogram_rows(made: data.Histogram, frame: int) -> data.Rows:
             "first": round(float(made.shares[0, k]), 4),
             "low": low,
             "high": high,
+            "switch": data.is_rectifier(made.site),
             "frame": frame,
             "note": f"step {made.steps[frame]:,}: {made.notes[frame]}",
         }

@@ -48,7 +48,8 @@ def vitals(report: Report) -> dict[str, str]:
     """Return the numbers that tell two runs apart at a glance, as texts; "–" where the run has none."""
     trace = report.trace
     start, baseline = starting_loss(trace)
-    saturated = data.saturation(trace)
+    shares = data.saturation(trace)
+    saturated, off = ([row for row in shares if row["switch"] == switch] for switch in (False, True))
     maps = panels.unit_maps(report)
     return {
         "Steps": f"{report.run.steps:,}",
@@ -58,6 +59,7 @@ def vitals(report: Report) -> dict[str, str]:
         "Lowest loss of a step": _number(min((v for v in trace.objective.values() if math.isfinite(v)), default=None)),
         "Saturated, most of a place, first sample": _share(saturated, min),
         "Saturated, most of a place, last sample": _share(saturated, max),
+        "Switched off, most of a rectifier, last sample": _share(off, max),
         "Dead units": _dead(maps),
         "Update-to-data, median, last sample": _update_to_data(report),
         "Depth slope at the start, decades a layer": _slope(report),

@@ -96,7 +96,7 @@
   function bins(card, frame) {
     return card.shares[frame].map((share, k) => ({
       name: "", x0: card.from + k * card.width, x1: card.from + (k + 1) * card.width, share: share / 1e3,
-      first: card.shares[0][k] / 1e3, low: card.low, high: card.high,
+      first: card.shares[0][k] / 1e3, low: card.low, high: card.high, switch: card.switch,
     }));
   }
 
