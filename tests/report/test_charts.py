@@ -108,7 +108,7 @@ class TestChart:
         text = (tmp_path / "x.svg").read_text(encoding="utf-8")
         areas = dict.fromkeys((style.BLUE, style.ORANGE), 0.0)
         for path, colour in re.findall(r'd="(M[^"]*)" fill="(#[0-9a-f]{6})" opacity="0.85"', text):
-            x, y, width, height = map(float, re.fullmatch(r"M(\S+),(\S+)h(\S+)v(\S+)h\S+Z", path).groups())
+            width, height = map(float, re.fullmatch(r"M\S+,\S+h(\S+)v(\S+)h\S+Z", path).groups())
             areas[colour] += width * height
         outside = made.trace.summary(site, Role.INPUT, 0).outside_fraction
         assert areas[style.ORANGE] / sum(areas.values()) == pytest.approx(outside, abs=0.012)  # tails of 0.5 % each

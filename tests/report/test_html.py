@@ -176,6 +176,32 @@ def hostile(tmp_path_factory) -> str:
     ).render("html")
 
 
+class TestMended:
+    """What the page says of repairs."""
+
+    def test_what_was_not_proven_is_said_as_in_the_text(self):
+        needs = (NotChecked("I002", "unscaled-weights", "a step"),)
+        made = report(fixes=(fix(restarted=True),), not_checked=needs)
+        said = (
+            "ot proven on trial: compare the loss with a run without; training began again: parameters put back to the "
+            "start, optimizer state cleared; not checked since: I002 unscaled-weights"
+        )
+        assert f"N{said}" in Page(made.render("html")).said
+        assert f"n{said}" in " ".join(made.render("text", width=400).split())
+
+    @pytest.mark.parametrize("kept", [False, None])
+    def test_of_what_was_put_back_nothing_is(self, kept):
+        fixes = () if kept is None else (fix(kept=kept, why="no better"),)
+        assert "ot proven" not in Page(report(fixes=fixes).render("html")).said
+
+    def test_where_a_remedy_is_known_it_says_how_to_have_it(self):
+        said = Page(report(finding(fixes=("rescale-weights",))).render("html")).said
+        assert "unstuck run --unsafe-fixes on the same script would try: rescale-weights" in said
+        said = Page(report(finding()).render("html")).said
+        assert "Nothing was mended in this run." in said
+        assert "would try" not in said
+
+
 class TestHostile:
     def test_the_page_has_the_elements_that_it_has_without(self, hostile, page):
         allowed = {tag for tag, _ in Page(page).elements}

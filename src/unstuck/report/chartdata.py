@@ -249,7 +249,7 @@ def _nonfinite(summary: TensorSummary) -> str:
 
 
 def saturation(trace: Trace) -> Rows:
-    """Return rows of place, order, step and the share of saturated elements; `switch` says that a rectifier's are off."""
+    """Return rows of place, order, step and the share of saturated elements; `switch`: of those a rectifier has off."""
     called, rows = names(trace), []
     steps = set(shown_steps(trace.steps, MAX_STEPS))
     for order, site in enumerate(activations(trace)):

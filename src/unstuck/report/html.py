@@ -23,6 +23,7 @@ from unstuck.report.pagedata import as_json, numbers
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
 from unstuck.report.style import altair
 from unstuck.report.text import MARKS, after_of, place, verdict
+from unstuck.report.unproven import unproven
 from unstuck.report.watching import budget_warning, cost_line
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
@@ -42,8 +43,8 @@ CAPTIONS = {
     "through it; or, of a rectifier such as ReLU, switched off (grey): about half is usual. The dashed outline is the "
     "first step; the outermost 0.5 % of the values at each end may lie beyond the picture. A healthy histogram lies "
     "within the interval, or about its end if that is a rectifier's, and keeps its width.",
-    "saturation": "The share of each activation function's elements that is outside its responsive interval. Healthy is "
-    "dark, at most a few percent. Rectifiers (ReLU and its kin) have a blue scale of their own: switched off, about "
+    "saturation": "The share of each activation function's elements that is outside its responsive interval. Healthy "
+    "is dark, at most a few percent. Rectifiers (ReLU and its kin) have a blue scale of their own: switched off, about "
     "half is usual.",
     "dead-units": "A row is a unit, a column a sampled step (not a sample of one batch: a cell sums up the whole batch "
     "of its step): the lighter, the more of the unit's elements were saturated or switched off. White are cells of "
@@ -322,12 +323,20 @@ def _slider(name: str) -> str:
 
 
 def _fixes(report: Report, content: dict[str, Any]) -> Iterator[str]:
-    body = "".join(_fix(fix) for fix in report.fixes) or '<p class="muted">Nothing was mended in this run.</p>'
+    body = "".join(_fix(fix) for fix in report.fixes) or f'<p class="muted">{_nothing_mended(report)}</p>'
     if "fixes" in content["charts"]:
         chart = f'<div class="chart" data-chart="fixes" role="img" aria-label="{NAMES["fixes"]}"></div>'
         body = _figure("fixes", chart) + body
+    if notes := "; ".join(unproven(report, report.fixes)):
+        body += f'<p class="caution">{user(notes[:1].upper() + notes[1:])}</p>'
     body += "".join(f"<p>Not mended: {user(text)}</p>" for text in report.withheld)
     yield _part("fixes", NAMES["fixes"], body, opened=True)
+
+
+def _nothing_mended(report: Report) -> str:
+    named = dict.fromkeys(name for cause in report.causes for name in cause.root.fixes)
+    more = " <code>unstuck run --unsafe-fixes</code> on the same script would try: " + plain(", ".join(named))
+    return f"Nothing was mended in this run.{more if named else ''}"
 
 
 def _fix(fix: AppliedFix) -> str:
