@@ -33,7 +33,7 @@ lint: $(VENV)/.third-party
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "build/site/index.html"
+	@echo "build/site is built; with search: $(BIN)/mkdocs serve"
 
 format: setup
 	$(BIN)/ruff check --fix
