@@ -43,6 +43,10 @@ class TestFires:
         finding = check_fires(MissingNormalisation, b.trace, at=layers[0], message=message)
         assert finding.measured == pytest.approx(3.0**8, rel=1e-3)
 
+    def test_a_change_beyond_all_bounds_is_told_by_its_power_of_ten(self):
+        b, layers = network(shrink=2e5)
+        assert " shrinks 2.6e42-fold on " in check_fires(MissingNormalisation, b.trace, at=layers[0]).message
+
     @pytest.mark.parametrize(("shrink", "fires"), [(99 ** (1 / 8), False), (101 ** (1 / 8), True)])
     def test_near_the_limit(self, shrink, fires):
         b, layers = network(shrink=shrink)

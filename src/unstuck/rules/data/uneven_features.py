@@ -10,6 +10,7 @@ from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.inputs import float_inputs
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import seen_enough
+from unstuck.rules.wording import ratio_of
 from unstuck.stats.summary import FloatArray, UnitSummary
 from unstuck.trace import Role, Signal, Site, Trace
 
@@ -85,8 +86,8 @@ class UnevenFeatures(Rule):
                 unit="1",
                 message=(
                     f"feature {large} of the input of {site.label} has standard deviation {spread[large]:.2g}, while "
-                    f"feature {small} stays within {2 * half_range[small]:.2g}: their scales are {ratio:,.0f} times "
-                    "apart"
+                    f"feature {small} stays within {2 * half_range[small]:.2g}: their scales are "
+                    f"{ratio_of(ratio)} times apart"
                 ),
                 evidence=(
                     Evidence("standard deviation of the largest feature", float(spread[large])),

@@ -12,6 +12,7 @@ from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Kind, Location, Role, Signal, Site, Trace
 
 MAX_GROWTH = 100.0  # times, from the last weight layer to the first
@@ -104,8 +105,8 @@ class ExplodingGradients(Rule):
             threshold=self.max_growth,
             unit="1",
             message=(
-                f"gradients grow {growth:,.0f}-fold over the {len(points)} weight layers from {last.label} back to "
-                f"{first.label}, {slope:.2f} decades per layer; {self.max_growth:.0f}-fold is the limit"
+                f"gradients grow {ratio_of(growth)}-fold over the {len(points)} weight layers from {last.label} back "
+                f"to {first.label}, {slope:.2f} decades per layer; {self.max_growth:.0f}-fold is the limit"
             ),
             evidence=(
                 Evidence("slope", slope, "decades per layer"),

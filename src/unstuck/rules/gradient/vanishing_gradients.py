@@ -11,6 +11,7 @@ from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_SHRINKAGE = 100.0  # times, from the last activation to the first; float32 keeps seven digits of a sum
@@ -90,8 +91,9 @@ class VanishingGradients(Rule):
             threshold=self.max_shrinkage,
             unit="1",
             message=(
-                f"gradients shrink {shrinkage:,.0f}-fold over the {len(points)} activation functions from {last.label} "
-                f"back to {first.label}, {slope:.2f} decades per layer; {self.max_shrinkage:.0f}-fold is the limit"
+                f"gradients shrink {ratio_of(shrinkage)}-fold over the {len(points)} activation functions from "
+                f"{last.label} back to {first.label}, {slope:.2f} decades per layer; {self.max_shrinkage:.0f}-fold is the "
+                "limit"
             ),
             evidence=(
                 Evidence("slope", slope, "decades per layer"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.depth import MIN_LAYERS, Chain, chains
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Signal, Trace
 
 MAX_GROWTH = 10.0  # times, from the first hidden layer to the last; drawn for its function, a layer keeps the scale
@@ -83,7 +84,7 @@ class ExplodingActivations(Rule):
             unit="1",
             message=(
                 f"the outputs' std grows from {chain.stds[0]:.2g} at {first.label} to {chain.stds[-1]:.2g} at "
-                f"{last.label}, {chain.growth:.0f}-fold over {len(chain.layers)} weight layers "
+                f"{last.label}, {ratio_of(chain.growth)}-fold over {len(chain.layers)} weight layers "
                 f"({chain.slope:.2f} decades per layer); {self.max_growth:.0f}-fold is the limit"
             ),
             evidence=(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.depth import MIN_LAYERS, Chain, chains
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Signal, Trace
 
 MAX_SHRINKAGE = 30.0  # times; torch's default ReLU layers settle at that of their biases: 7 at 64 units, 29 at 1,024
@@ -88,7 +89,7 @@ class VanishingActivations(Rule):
             unit="1",
             message=(
                 f"the outputs' std shrinks from {chain.stds[0]:.2g} at {first.label} to {chain.stds[-1]:.2g} at "
-                f"{last.label}, {shrinkage:.0f}-fold over {len(chain.layers)} weight layers "
+                f"{last.label}, {ratio_of(shrinkage)}-fold over {len(chain.layers)} weight layers "
                 f"({chain.slope:.2f} decades per layer); {self.max_shrinkage:.0f}-fold is the limit"
             ),
             evidence=(

@@ -12,6 +12,7 @@ from unstuck.rules.depth import Chain, chains
 from unstuck.rules.init.unscaled_weights import UnscaledWeights
 from unstuck.rules.rule import Rule, Stage, Threshold
 from unstuck.rules.window import finite, seen_enough, span
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_LAYERS = 8  # hidden weight layers in a row; from ten or so on plain networks of the time would not train
@@ -98,8 +99,8 @@ class MissingNormalisation(Rule):
             unit="1",
             message=(
                 f"{len(chain.layers)} weight layers in a row, {first.label} to {last.label}, have no normalisation and "
-                f"no skip connection, and the gradient {'shrinks' if slope > 0 else 'grows'} {change:,.0f}-fold on its "
-                "way back through them"
+                f"no skip connection, and the gradient {'shrinks' if slope > 0 else 'grows'} {ratio_of(change)}-fold "
+                "on its way back through them"
             ),
             evidence=(Evidence("slope", slope, "decades per layer"), Evidence("layers", float(len(chain.layers)))),
             fixes=self.fixes if all(layer.path for layer in chain.layers) else (),  # norms stand between modules

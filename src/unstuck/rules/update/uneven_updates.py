@@ -17,6 +17,7 @@ from unstuck.rules.updates import (
     optimizers,
     weight_matrices,
 )
+from unstuck.rules.wording import ratio_of
 from unstuck.trace import Location, Signal, Site, Trace
 
 MAX_SPREAD = 300.0  # times; fine-tuning sets layers up to 100 apart; tuned half: 46 if it works, 544 in the faulty one
@@ -105,7 +106,7 @@ class UnevenUpdates(Rule):
             unit="times",
             message=(
                 f"an update of {slowest.label} is {slow:.2g} of its values and one of {fastest.label} {fast:.2g}, "
-                f"{fast / slow:,.0f} times as much; {self.max_spread:.0f} times is the limit"
+                f"{ratio_of(fast / slow)} times as much; {self.max_spread:.0f} times is the limit"
             ),
             evidence=(
                 Evidence("smallest median ratio", slow),
