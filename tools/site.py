@@ -20,23 +20,28 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def expanded(nav: list[Any], pages: list[str]) -> list[Any]:
-    """Return a nav without patterns: `index.md` first, then by name; a heading that is left without pages goes."""
+    """Return a nav without patterns: `index.md` first, then by name; a heading that is left without pages goes.
+
+    A page that two patterns match stands where the first of them does.
+    """
     left = sorted(set(pages) - set(_names(nav)), key=lambda page: (PurePosixPath(page).name != "index.md", page))
 
-    def made(item: Nav) -> Nav:
+    def made(item: Nav) -> list[Any]:
+        if isinstance(item, list):
+            return [part for below in item for part in made(below)]
         if isinstance(item, dict):
             ((title, below),) = item.items()
-            below = made(below)
-            return {title: below} if below else None
-        if isinstance(item, list):
-            return [part for part in map(made, item) if part]
-        if item is not None and "*" in item:
-            return [page for page in left if _matches(page, item)]
-        return item
+            if isinstance(below, str) and "*" not in below:
+                return [item]
+            found = made(below)
+            return [{title: found}] if found else []
+        if item is None or "*" not in item:
+            return [item]
+        matching = [page for page in left if _matches(page, item)]
+        left[:] = [page for page in left if page not in matching]
+        return matching
 
-    result = made(nav)
-    assert isinstance(result, list)
-    return result
+    return made(nav)
 
 
 def _names(item: Nav) -> Iterator[str]:

@@ -70,6 +70,10 @@ class TestNav:
         nav = [{"More": "*.md"}, {"Start": ["index.md", "b.md"]}]
         assert expanded(nav, self.PAGES) == [{"More": ["a.md"]}, nav[1]]
 
+    def test_patterns_in_a_list_and_a_page_that_two_match(self):
+        nav = [{"Some": ["how-to/z.md", "b*.md"]}, {"More": "*.md"}]
+        assert expanded(nav, self.PAGES) == [{"Some": ["how-to/z.md", "b.md"]}, {"More": ["index.md", "a.md"]}]
+
     def test_a_heading_without_pages_goes(self):
         assert expanded(["a.md", {"None": "none/*.md"}, {"Both": [{"In": "none/*.md"}]}], self.PAGES) == ["a.md"]
 
