@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import unstuck
-from unstuck.capture.session import SessionError
+from unstuck.capture.session import SessionError, StopTraining
 from unstuck.runs import read_report
 from unstuck.trace.folder import FOLDER, find, listed
 from unstuck.trace.store import StoreError, read, read_info
@@ -81,15 +82,26 @@ class TestWatch:
         assert "ended" in read_info(file)
         assert not (here / ".unstuck").exists()
 
-    def test_an_error_in_the_block_ends_it_and_goes_on(self, here):
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (ZeroDivisionError("none"), "ended with ZeroDivisionError: none"),
+            (KeyboardInterrupt(), "was interrupted (Ctrl-C)"),
+            (SystemExit(0), ""),
+            (StopTraining(), ""),
+        ],
+    )
+    def test_an_error_in_the_block_ends_it_and_goes_on(self, here, error, said):
         def fails() -> None:
             with unstuck.watch(record="run.sqlite"):
                 train()
-                raise ZeroDivisionError
+                raise error
 
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(type(error)):
             fails()
         assert "ended" in read_info(here / "run.sqlite")
+        assert read_report(here / "run.sqlite")[0].run.ending == said
+        assert listed(here)[-1].verdict == (f"no fault found; {said}" if said else "no fault found")
 
     def test_while_it_trains_it_is_listed_as_running(self, here):
         with unstuck.watch(record=True):
@@ -150,11 +162,36 @@ class TestWhatHappens:
         assert seen == ["running", "unstuck: no fault found in 1,000 steps of train.py, which still runs"]
         (found,) = listed(here)
         assert (found.verdict, found.steps) == ("broken off", 1_000)
-        assert cli("report").out.splitlines()[:2] == [
-            "unstuck: no fault found in 1,000 steps of train.py, which broke off",
-            "its process is gone without a word: what it had written by then is judged",
-        ]
+        assert cli("report").out.splitlines()[0] == (
+            "unstuck: no fault found in 1,000 steps of train.py, which broke off "
+            "(its record ends here: the process was killed or could not write)"
+        )
         assert len(read(find("latest")).trace.objective) == 1_000
+
+    @pytest.mark.parametrize(
+        ("end", "code", "ending"),
+        [
+            (
+                "raise RuntimeError('no more memory\\nat all')",
+                1,
+                "ended with exit code 1 (RuntimeError: no more memory)",
+            ),
+            ("import signal; signal.raise_signal(signal.SIGTERM)", 143, "was ended by SIGTERM"),
+            ("raise KeyboardInterrupt", 130, "was interrupted (Ctrl-C)"),
+            ("raise SystemExit(3)", 3, "ended with exit code 3"),
+            ("import os; os._exit(4)", 4, "ended with exit code 4"),
+        ],
+    )
+    def test_a_run_that_ends_otherwise_than_well_says_so_everywhere(self, run, cli, here, end, code, ending):
+        done = run(then=end)
+        first = f"unstuck: no fault found in 100 steps of train.py, which {ending}"
+        assert done.returncode == code
+        assert f"\n{first}\n" in done.stdout
+        assert cli("report").out.startswith(f"{first}\n")
+        assert f"no fault found; {ending}" in cli("runs").out
+        (found,) = json.loads(cli("runs", "--json").out)
+        assert found["ending"] == ending
+        assert json.loads(cli("report", "--output-format", "json").out)["run"]["ending"] == ending
 
     def test_the_folder_is_removed(self, run, here):
         done = run(at_20="import shutil; shutil.rmtree('.unstuck')")

@@ -35,8 +35,9 @@ from unstuck.rules.causes import causal_order, group
 from unstuck.rules.rule import Rule
 from unstuck.rules.silence import is_silenced
 from unstuck.trace import Stretch, Trace
-from unstuck.trace.folder import forget
 from unstuck.trace.ending import exception_line
+from unstuck.trace.folder import forget
+from unstuck.trace.processes import as_stored
 from unstuck.trace.recording import Recording, begin_recording
 
 TRIAL_STEPS = 200  # of a fix; enough for a loss to show whether it got worse
@@ -106,7 +107,6 @@ def judge_stretches(
     return findings, lacking, silenced
 
 
-class Run:
 class Follower(Protocol):
     """Is told of a run while it goes on, in the training's thread; it keeps its own errors to itself."""
 
@@ -114,6 +114,7 @@ class Follower(Protocol):
     def ended(self, run: Run) -> None: ...  # noqa: D102  (the watching is over)
 
 
+class Run:
     """A stretch of training under watch; made by `watch`, used as a context manager.
 
     `report()` may be asked during the run and after it. The watching is undone when the block ends, however it ends;
@@ -138,8 +139,8 @@ class Follower(Protocol):
         self.command: tuple[str, ...] = ()
         self.exit_code: int | None = None
         self.stopped = False
-        chosen(config)  # an unknown code is an error now, not after hours of training
         self.exception = self.signal = ""  # what ended it; see `unstuck.trace.ending`
+        chosen(config)  # an unknown code is an error now, not after hours of training
         self._repairer: InflightRepairer | None = None
         if fix or unsafe_fixes:
             self._repairer = InflightRepairer(lambda trace: judge(trace, config)[0], unsafe=unsafe_fixes)
@@ -152,9 +153,9 @@ class Follower(Protocol):
         self._versions = versions()
         self._recording = recording  # ended by who gave it
         self._record = record
+        self.followers: list[Follower] = []
 
     def __enter__(self) -> Run:
-        self.followers: list[Follower] = []
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._begun, self._clock = time.perf_counter(), time.time()
         if self._record is not False:
@@ -173,17 +174,17 @@ class Follower(Protocol):
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._ended = time.perf_counter()
-        self.session.stop()
-        if self._record is not False:
         if isinstance(error, KeyboardInterrupt):
             self.signal = "SIGINT"
         elif error is not None and not isinstance(error, StopTraining | SystemExit):
             self.exception = exception_line(error)
+        self.session.stop()
+        if self._record is not False:
             self.end_recording(self.report())
-
-    @property
         for follower in self.followers:
             follower.ended(self)
+
+    @property
     def fixes(self) -> tuple[Fix, ...]:
         """What was mended in flight."""
         return tuple(self._repairer.applied) if self._repairer else ()
@@ -205,10 +206,10 @@ class Follower(Protocol):
             self.session.trace.facts.watching.seconds,
             self.exit_code,
             self.stopped,
-        )
-
             exception=self.exception,
             signal=self.signal,
+        )
+
     def _stretches(self) -> tuple[Stretch, ...]:
         return tuple(self._repairer.stretches) if self._repairer else ()
 
@@ -228,10 +229,10 @@ class Follower(Protocol):
         if self._recording is not None and trace.journal is not None and trace.journal.tables:
             self.session.note_cost()
             self._recording.hand_over(trace, self._about())
-
-    def _about(self) -> dict[str, Any]:
         for follower in self.followers:
             follower.sampled(self)
+
+    def _about(self) -> dict[str, Any]:
         """Return what a stored run needs, beside the trace, to give the same report."""
         return {
             "run": self._info(),
@@ -240,8 +241,7 @@ class Follower(Protocol):
             "stretches": self._stretches(),
             "fixes": self.fixes,
             "withheld": self._withheld(),
-            "process": os.getpid(),
-            "host": platform.node(),
+            **as_stored(os.getpid()),
         }
 
     def end_recording(self, report: Report) -> Path | None:
@@ -297,9 +297,9 @@ def watch(
     unsafe_fixes: bool = False,
     pretrained: bool = False,
     record: bool | str | os.PathLike[str] | None = None,
+    log_to: object = None,
 ) -> Run:
     """Watch the training that happens inside a `with` block; needs neither model nor optimizer.
-    log_to: object = None,
 
         with unstuck.watch() as run:
             train()
@@ -321,12 +321,12 @@ def watch(
     title = Path(sys.argv[0]).name if record and sys.argv[0] else "training"
     run = Run(config, fix=fix, unsafe_fixes=unsafe_fixes, title=title, record=False if record is None else record)
     run.session.trace.facts.weights_loaded = pretrained
-    return run
-
     if log_to is not None:
         from unstuck.integrations.trackers import followers
 
         run.followers += followers(log_to)
+    return run
+
 
 def check(
     model: nn.Module,

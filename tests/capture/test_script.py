@@ -129,6 +129,26 @@ class TestExitCodes:
         assert capfd.readouterr().err == expected.stderr
         assert INTERRUPTED == 130
 
+    @pytest.mark.parametrize(
+        ("text", "exception", "ended_by"),
+        [
+            ("raise SystemExit(3)", "", ""),
+            ("raise SystemExit(143)", "", ""),
+            ("1 / 0", "ZeroDivisionError: division by zero", ""),
+            ("raise ValueError('\\n first \\nsecond')", "ValueError: first", ""),
+            ("raise ValueError", "ValueError", ""),
+            ("import json; json.loads('{')", "json.decoder.JSONDecodeError: Expecting property name enclosed in", ""),
+            ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", "E", ""),
+            ("raise KeyboardInterrupt", "", "SIGINT"),
+            ("import signal; signal.raise_signal(signal.SIGTERM)", "", "SIGTERM"),
+        ],
+    )
+    def test_what_ended_it_is_named(self, script, capfd, text, exception, ended_by):
+        outcome = run_script(script(text), [])
+        assert outcome.exception.startswith(exception)
+        assert bool(outcome.exception) is bool(exception)
+        assert outcome.signal == ended_by
+
     def test_our_own_end_is_a_success(self, script, capfd):
         path = script("from unstuck.capture.session import StopTraining\nprint('x')\nraise StopTraining")
         assert run_script(path, []) == Outcome(0, stopped=True)

@@ -29,7 +29,7 @@ class TestHealthy:
         said = unstuck("-v", script())
         assert "not checked:\n" in said.out
         assert "need a normalisation layer\n" in said.out
-        assert re.search(r"; \d+ rules not checked \(-v says why\)\n", unstuck(script()).out)
+        assert re.search(r"; \d+ rules not checked \(-v says why\)[;\n]", unstuck(script()).out)
 
     @pytest.mark.parametrize(
         "arguments",
@@ -86,7 +86,7 @@ class TestExitCodes:
         assert ours.stderr == plain.stderr
         assert ours.stderr.splitlines()[0] == "Traceback (most recent call last):"
         assert ours.returncode == plain.returncode == 1
-        assert ours.stdout.startswith(plain.stdout + "\nunstuck: no fault found in 5 steps of train.py\n")
+        assert ours.stdout.startswith(plain.stdout + "\nunstuck: no fault found in 5 steps of train.py, which ended")
 
     def test_findings_do_not_change_it(self, unstuck):
         said = unstuck("--steps", 20, EXAMPLE)
@@ -136,17 +136,18 @@ class TestExitCodes:
 class TestWhatItCost:
     def test_is_the_last_line(self, unstuck, script):
         last = unstuck(script()).out.splitlines()[-1]
-        assert re.fullmatch(
+        assert re.search(
             r"watching cost [\d.,]+ m?s, ([\d.,]+ % of|more than the) [\d.,]+ m?s of training "
-            r"\(11 of 12 steps sampled; [\d.]+ m?s to load not counted\)",
+            r"\(11 of 12 steps sampled; [\d.]+ m?s to load not counted\)$",
             last,
         )
 
     def test_and_a_warning_when_it_was_more_than_allowed(self, unstuck, script):
         said = unstuck(script(FAILS_LATER.format("").replace("range(5)", "range(1100)")))
-        cost, warning = said.out.splitlines()[-2:]
+        assert len(said.out[said.out.index("\nunstuck: ") :].splitlines()) <= 5
+        cost, warning = said.out.splitlines()[-1].split("; warning: ")
         assert cost.startswith("watching cost ")
-        assert warning.startswith("warning: more than the 1 % allowed: ")
+        assert warning.startswith("more than the 1 % allowed: ")
 
     @pytest.mark.parametrize("options", [["--every", "1"], ["--overhead", "100%", "--steps", "1090"]])
     def test_which_an_option_may_change(self, unstuck, script, options):

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from unstuck.trace import folder
 from unstuck.trace.folder import ELSEWHERE_SECONDS, FOLDER, find, listed, state
+from unstuck.trace.processes import birth
 from unstuck.trace.store import SCHEMA_VERSION, StoreError, read
 from unstuck.trace.writer import StoreWriter
 
@@ -106,10 +109,10 @@ class TestReport:
         db.close()
         said = cli("report")
         assert (said.code, said.err) == (0, "")
-        assert said.out.splitlines()[:2] == [
-            "unstuck: 1 root cause (L001) in 12 steps of train.py, which broke off",
-            "its process is gone without a word: what it had written by then is judged",
-        ]
+        assert said.out.splitlines()[0] == (
+            "unstuck: 1 root cause (L001) in 12 steps of train.py, which broke off "
+            "(its record ends here: the process was killed or could not write)"
+        )
         assert json.loads(cli("report", "--output-format", "json").out)["run"]["unfinished"] == "broken off"
         (made,) = json.loads(cli("report", "--output-format", "sarif").out)["runs"]
         assert not made["invocations"][0]["executionSuccessful"]
@@ -209,8 +212,23 @@ class TestRuns:
 @pytest.mark.skipif(os.name == "nt", reason="whether a process exists is not asked there")
 def test_how_far_a_run_is():
     assert state({"ended": "now", "process": os.getpid()}) == "ended"
-    assert state({"process": os.getpid()}) == "running"
+    assert state({"process": os.getpid(), "process_born": birth(os.getpid())}, 0.0) == "running"
     assert state({"process": 999_999_999}) == state({}) == "broken off"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells when a process began")
+def test_a_process_that_was_given_the_number_of_a_killed_one_is_not_the_run():
+    with subprocess.Popen(["sleep", "60"]) as later:
+        found = state({"process": later.pid, "process_born": birth(os.getpid())}, time.time())
+        later.kill()
+    assert found == "broken off"
+
+
+def test_where_nothing_tells_whether_it_is_the_same_process_the_last_change_decides(monkeypatch):
+    monkeypatch.setattr(folder, "lives", lambda *_: None)
+    mine = {"process": os.getpid()}
+    assert state(mine) == state(mine, time.time() - ELSEWHERE_SECONDS + 10) == "running"
+    assert state(mine, time.time() - ELSEWHERE_SECONDS - 10) == "broken off"
 
 
 def test_of_a_process_on_another_machine_the_last_change_decides():

@@ -41,6 +41,9 @@ def test_a_healthy_run():
         "seconds": 0.0,
         "watching_seconds": 0.0,
         "exit_code": 0,
+        "exception": None,
+        "signal": None,
+        "ending": None,
         "stopped_by_step_limit": False,
         "probe": False,
         "unfinished": None,
@@ -269,8 +272,8 @@ def test_what_watching_cost_is_in_both_renderings():
     made = report(trace=b.trace, steps=5_000)
     data, text = parsed(made)["watching"], made.render("text")
     assert (data["seconds"], data["share"], data["budget"], data["budget_missed"]) == (3.0, 0.03, 0.01, True)
-    assert "\nwatching cost 3.0 s, 3 % of 100 s of training (60 of 5,000 steps sampled)\n" in text
-    assert f"\nwarning: {data['warning']}\n" in text
+    assert "\nwatching cost 3.0 s, 3 % of 100 s of training (60 of 5,000 steps sampled); warning: " in text
+    assert f"; warning: {data['warning']}\n" in text
 
 
 def test_strings_of_any_script_survive():
@@ -288,3 +291,11 @@ def test_skipped_updates_are_in_both_renderings():
     made = report(trace=b.trace)
     assert parsed(made)["run"]["skipped_updates"] == 3
     assert "3 updates skipped by GradScaler" in made.render("text")
+
+
+def test_how_a_run_ended():
+    made = parsed(report(exit_code=1, exception="KeyError: 'x'"))["run"]
+    assert (made["exception"], made["signal"]) == ("KeyError: 'x'", None)
+    assert made["ending"] == "ended with exit code 1 (KeyError: 'x')"
+    made = parsed(report(exit_code=130, signal="SIGINT"))["run"]
+    assert (made["exception"], made["signal"], made["ending"]) == (None, "SIGINT", "was interrupted (Ctrl-C)")

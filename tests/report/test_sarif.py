@@ -228,6 +228,12 @@ class TestInvocation:
 
     def test_one_that_failed_never_trained_or_was_not_watched_to_its_end(self):
         assert not run_of(report(exit_code=3))["invocations"][0]["executionSuccessful"]
+        (raised,) = run_of(report(exit_code=1, exception="KeyError: 'x'"))["invocations"]
+        assert raised["exitCodeDescription"] == "ended with exit code 1 (KeyError: 'x')"
+        (said,) = raised["toolExecutionNotifications"]
+        assert said["message"]["text"] == "the run ended with exit code 1 (KeyError: 'x')"
+        (stopped,) = run_of(report(exit_code=143, signal="SIGTERM"))["invocations"]
+        assert (stopped["exitSignalName"], stopped["exitCode"]) == ("SIGTERM", 143)
         trace = Trace()
         trace.facts.internal_error = "KeyError: 'x'"
         (made,) = run_of(report(trace=trace, steps=0))["invocations"]

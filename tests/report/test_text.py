@@ -14,6 +14,7 @@ from unstuck.trace import Trace, Watching
 
 from .made import finding, fix, lines, report
 
+BROKE_OFF = "broke off (its record ends here: the process was killed or could not write)"
 UNSCALED = {"code": "I002", "name": "unscaled-weights", "site": "W1", "explains": ("A001", "A002")}
 
 
@@ -44,9 +45,26 @@ class TestVerdict:
             == "unstuck: no fault found in 10 steps of train.py, which still runs"
         )
         broken = lines(report(finding(), unfinished="broken off"))
-        assert broken[:2] == [
-            "unstuck: 1 root cause (A001) in 10 steps of train.py, which broke off",
-            "its process is gone without a word: what it had written by then is judged",
+        assert broken[0] == f"unstuck: 1 root cause (A001) in 10 steps of train.py, which {BROKE_OFF}"
+
+    @pytest.mark.parametrize(
+        ("run", "said"),
+        [
+            ({"exit_code": 3}, ", which ended with exit code 3"),
+            ({"exit_code": 1, "exception": "KeyError: 'x'"}, ", which ended with exit code 1 (KeyError: 'x')"),
+            ({"exit_code": 130, "signal": "SIGINT"}, ", which was interrupted (Ctrl-C)"),
+            ({"exit_code": 143, "signal": "SIGTERM"}, ", which was ended by SIGTERM"),
+            ({"exception": "KeyError: 'x'"}, ", which ended with KeyError: 'x'"),
+            ({"unfinished": "broken off"}, f", which {BROKE_OFF}"),
+        ],
+    )
+    def test_an_end_that_is_none_is_said_and_is_not_green(self, run, said):
+        made = report(**run)
+        assert lines(made)[0] == f"unstuck: no fault found in 10 steps of train.py{said}"
+        assert made.render("text", color=True).startswith("\x1b[1;33m")  # bold yellow
+        assert report(exit_code=0).render("text", color=True).startswith("\x1b[1;32m")  # bold green
+        assert lines(report(trace=Trace(), **run)) == [
+            f"unstuck: no backward pass was seen in train.py{said}: nothing to judge"
         ]
 
     def test_never_trained_says_nothing_else(self):
@@ -236,6 +254,6 @@ class TestRun:
     def test_an_internal_error_is_told(self):
         trace = TraceBuilder(range(2)).trace
         trace.facts.internal_error = "KeyError: 'x' (session.py:3)"
-        assert "\nwatching ended early by an internal error: KeyError: 'x' (session.py:3)\n" in (
-            report(trace=trace).render()
-        )
+        said = "\nwatching ended early by an internal error: KeyError: 'x' (session.py:3)"
+        assert f"{said}; loss 1.0000 at step 0; " in report(trace=trace).render()
+        assert f"{said}\n" in report(finding(), trace=trace).render()

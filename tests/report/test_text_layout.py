@@ -13,6 +13,7 @@ from rules.helpers import TraceBuilder
 from unstuck.findings import Severity
 from unstuck.report import NotChecked, Report
 from unstuck.report.text import MOST_LINES, place, source_line
+from unstuck.rules.catalogue import all_rules
 from unstuck.trace import Location, Watching
 
 from .made import finding, fix, lines, report
@@ -21,9 +22,13 @@ UNSCALED = {"code": "I002", "name": "unscaled-weights", "site": "W1", "explains"
 
 
 class TestLength:
-    """Of a report that is not verbose: five lines for a healthy run, `MOST_LINES` for a sick one."""
+    """Of a report that is not verbose: three lines for a healthy run, `MOST_LINES` for a sick one.
 
-    def test_a_healthy_run_with_all_that_can_be_said_of_it(self):
+    An empty line comes before them and a hint after.
+    """
+
+    @pytest.mark.parametrize("unfinished", ["", "broken off"])
+    def test_a_healthy_run_with_all_that_can_be_said_of_it(self, unfinished):
         remarks = [finding("N001", "redundant-bias", severity=Severity.INFO, site=site) for site in "ab"]
         remarks.append(finding("D005", "imbalanced-labels", severity=Severity.INFO, location=None, site="the run"))
         b = TraceBuilder(range(10))
@@ -32,15 +37,37 @@ class TestLength:
             guaranteed_seconds=1.9, unwatched_seconds=0.05, sample_seconds=0.05, step_seconds=0.02, budget=0.01,
         )  # fmt: skip
         made = report(*remarks, trace=b.trace, not_checked=(NotChecked("A001", "saturated", "x"),), steps=5_000)
-        made = replace(made, silenced=(finding(), finding(site="b")))
-        first, remark, losses, cost, warning = lines(made)
-        assert first == "unstuck: no fault found in 5,000 steps of train.py"
+        made = replace(made, silenced=(finding(), finding(site="b")), run=replace(made.run, unfinished=unfinished))
+        first, remark, rest = lines(made)
+        assert first.startswith("unstuck: no fault found in 5,000 steps of train.py")
         assert remark == (
             "i D005 imbalanced-labels  the run, N001 redundant-bias  /home/user/train.py:3 and 1 more (-v says more)"
         )
-        assert losses.endswith("; silenced: A001 saturated ×2; 1 rule not checked (-v says why)")
+        losses, cost, warning = (
+            rest.partition("; watching cost ")[0],
+            *rest.split("; watching cost ")[1].split("; warning: "),
+        )
+        assert losses.endswith("silenced: A001 saturated ×2; 1 rule not checked (-v says why)")
+        assert cost.startswith("3.0 s")
+        assert warning.startswith("more than the 1 % allowed")
+        b.trace.facts.internal_error = "KeyError: 'x'\nline"
+        assert lines(made)[2] == f"watching ended early by an internal error: KeyError: 'x' line; {rest}"
+        first, losses, cost = lines(replace(made, findings=(), causes=()))
+        assert losses.endswith("(-v says why)")
         assert cost.startswith("watching cost 3.0 s")
-        assert warning.startswith("warning: ")
+
+    def test_what_no_shortening_makes_short_enough_is_cut(self):
+        found = [finding(code, "x" * 30, site=f"s{n}", message="word " * 60) for n, code in enumerate(all_rules())]
+        fixes = tuple(fix(site=f"W{n}", name=f"mending-{n}", kept=kept) for n in range(40) for kept in (True, False))
+        made = report(*found, fixes=fixes, withheld=("why",) * 9, seconds=3.0, exit_code=1)
+        made.trace.facts.internal_error = "KeyError"
+        for width in (20, 40, 100):
+            text = lines(made, width=width)
+            assert len(text) == MOST_LINES
+            assert text[0].startswith(f"unstuck: {len(found)} root causes")
+            assert text[-5].startswith("… ")
+            assert text[-5].endswith(" lines left out (-v says all)")
+            assert "10 of 10 steps sampled" in text[-1]
 
     def test_a_run_sick_in_many_places(self):
         found = [

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(stored: Path, tmp_path: Path) -> Path:
     """A folder with the runs `first` and `second`."""
-    place(stored, tmp_path / "home", "first", run={"title": "first.py", "started": "2026-01-01T00:00:00+00:00"})
-    place(stored, tmp_path / "home", "second", run={"title": "second.py", "started": "2026-01-02T00:00:00+00:00"})
+    for name, day in (("first", "2026-01-01"), ("second", "2026-01-02")):
+        started = f"{day}T00:00:00+00:00"
+        began = datetime.fromisoformat(started).timestamp()
+        place(stored, tmp_path / "home", name, run={"title": f"{name}.py", "started": started}, begun=began)
     return tmp_path / "home"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from unstuck.trace.folder import FOLDER
+from unstuck.trace.processes import as_stored
 
 PORT = 6076
 HERE = f"http://127.0.0.1:{PORT}"
-RUNNING: dict[str, Any] = {"process": os.getpid(), "host": platform.node(), "ended": None, "verdict": None}
+RUNNING: dict[str, Any] = {**as_stored(os.getpid()), "ended": None, "verdict": None}
 """What the file of a run says that this process is still training."""
 
 

@@ -139,6 +139,18 @@ class TestList:
             assert text in made.said
         assert [attrs["action"] for attrs in made.all("form")] == ["compare"]
 
+    def test_how_a_run_ended_otherwise_than_well(self, folder):
+        change(first(folder), run={"exit_code": 1, "exception": "KeyError: '<x>'"})
+        assert (
+            "I002 unscaled-weights; ended with exit code 1 (KeyError: '<x>')"
+            in Found(list_page(Library(folder)).main).said
+        )
+        change(first(folder), config={"select": ["G001"]})
+        assert '<h1 class="bad">' in run_page(first(folder)).head
+        assert "which ended with exit code 1 (KeyError" in run_page(first(folder)).head
+        change(first(folder), run={"exit_code": 0, "exception": ""})
+        assert '<h1 class="good">' in run_page(first(folder)).head
+
 
 class TestCompare:
     def test_both_are_there(self, folder):

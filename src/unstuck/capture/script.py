@@ -11,12 +11,13 @@ import threading
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unstuck.capture.programs import Program, ScriptError, read_script
 from unstuck.capture.session import StopTraining
+from unstuck.trace.ending import exception_line
 
 __all__ = ["INTERRUPTED", "Outcome", "ScriptError", "run_program", "run_script", "stdout_to_stderr", "terminable"]
 
@@ -25,11 +26,16 @@ INTERRUPTED = 128 + signal.SIGINT  # as a shell reports it
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: its exit code, whether our step limit ended it, whether an exception did."""
+    """How a program ended: its exit code, whether our step limit ended it, whether an exception did.
+
+    `exception` is that one's type and first line, `signal` the name of what ended it instead: SIGINT or SIGTERM.
+    """
 
     exit_code: int
     stopped: bool = False
     raised: bool = False
+    exception: str = field(default="", compare=False)
+    signal: str = field(default="", compare=False)
 
 
 def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
@@ -59,13 +65,13 @@ def run_program(
         except StopTraining:
             return Outcome(0, stopped=True)
         except SystemExit as error:
-            return Outcome(_exit_code(error))
+            return Outcome(_exit_code(error), signal=signal.SIGTERM.name if isinstance(error, _TerminatedError) else "")
         except KeyboardInterrupt as error:
             _show(error, program.files)
-            return Outcome(INTERRUPTED, raised=True)
+            return Outcome(INTERRUPTED, raised=True, signal=signal.SIGINT.name)
         except BaseException as error:  # noqa: BLE001  (as the interpreter does at top level)
             _show(error, program.files)
-            return Outcome(1, raised=True)
+            return Outcome(1, raised=True, exception=exception_line(error))
         finally:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stdout.flush()
@@ -106,6 +112,10 @@ def _exits(before_exit: Callable[[int], None] | None) -> Iterator[None]:
         setattr(os, "_exit", original)  # noqa: B010
 
 
+class _TerminatedError(SystemExit):
+    """SIGTERM came."""
+
+
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Make SIGTERM raise SystemExit, unless the program is not in the main thread or handles it already."""
@@ -115,7 +125,7 @@ def terminable() -> Iterator[None]:
         return
 
     def terminate(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+        raise _TerminatedError(128 + number)
 
     signal.signal(signal.SIGTERM, terminate)
     try:

@@ -215,6 +215,7 @@ def _watch(
 
     def deliver(outcome: Outcome) -> int:
         watched.exit_code, watched.stopped = outcome.exit_code, outcome.stopped
+        watched.exception, watched.signal = outcome.exception, outcome.signal
         report = watched.report()
         recorded = watched.end_recording(report)
         if watched.session.others is not None and not watched.session.others.first:

@@ -95,6 +95,7 @@ def _as_dict(run: Listed) -> dict[str, object]:
         "steps": run.steps,
         "verdict": run.verdict,
         "running": run.running,
+        "ending": run.ending or None,
         "bytes": run.size,
         "trouble": run.trouble or None,
     }

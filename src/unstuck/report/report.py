@@ -12,7 +12,12 @@ from typing import Protocol
 from unstuck.findings import Finding, Severity
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location, Trace
+from unstuck.trace.ending import ending
 
+RUNNING_ON = {
+    "running": "still runs",
+    "broken off": "broke off (its record ends here: the process was killed or could not write)",
+}
 FORMATS = ("text", "json", "html", "sarif", "github")
 
 
@@ -103,8 +108,9 @@ class NotChecked:
 class RunInfo:
     """What was run: a title, the command line, the environment, how many steps, how long (seconds).
 
+    `exception` is the type and first line of the one that ended it, `signal` SIGINT or SIGTERM where that did.
     `unfinished` says of a stored run without an end that it was "running" when it was read, or is "broken off": its
-    process is gone without a word.
+    process was killed or could not write.
     """
 
     title: str = "training"
@@ -118,6 +124,18 @@ class RunInfo:
     stopped: bool = False
     probe: bool = False  # one pass before training, by `check`
     unfinished: str = ""
+    exception: str = ""
+    signal: str = ""
+
+    @property
+    def ending(self) -> str:
+        """How it ended otherwise than well, or that it has not ended, as what follows "which"; "" else."""
+        return RUNNING_ON.get(self.unfinished) or ending(self.exit_code, self.exception, self.signal)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than well."""
+        return self.unfinished != "running" and bool(self.ending)
 
 
 @dataclass(frozen=True)

@@ -201,8 +201,8 @@ def _invocation(report: Report) -> dict[str, Any]:
     """Say how the run went, and of each rule that could not judge what it lacked."""
     run, facts = report.run, report.trace.facts
     failures = [facts.internal_error] if facts.internal_error else []
-    if run.unfinished == "broken off":
-        failures.append("the run broke off: its process is gone without a word")
+    if run.failed:
+        failures.append(f"the run {run.ending}")
     if not facts.backward_calls:
         failures.append("no backward pass was seen: the run did not train")
     made: dict[str, Any] = {
@@ -223,4 +223,8 @@ def _invocation(report: Report) -> dict[str, Any]:
         made["startTimeUtc"] = run.started.replace("+00:00", "Z")
     if run.exit_code is not None:
         made["exitCode"] = run.exit_code
+    if run.exit_code and run.ending:
+        made["exitCodeDescription"] = run.ending
+    if run.signal:
+        made["exitSignalName"] = run.signal
     return made

@@ -16,14 +16,16 @@ from rich.text import Text
 
 from unstuck.escape import no_commands, printable
 from unstuck.findings import Finding, Severity
-from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
-from unstuck.report.watching import budget_warning, cost_line
+from unstuck.report.course import counted, print_run
+from unstuck.report.report import AppliedFix, Report, shared
+from unstuck.report.unproven import unproven
 from unstuck.rules.causes import Cause
 from unstuck.trace import Location
 
 MARKS = {Severity.ERROR: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow"), Severity.INFO: ("i", "bold cyan")}
 
-MOST_LINES = 40  # of a report that is not verbose
+MOST_LINES = 38  # of a report that is not verbose; an empty line before it and a hint after it make forty
+LAST_LINES = 4  # that stay where a report must be cut: how the run went, and what watching cost
 MOST_NEEDS = 3  # things that rules lacked and that are listed unasked
 
 
@@ -54,8 +56,8 @@ SHORTER = (  # the first of these that gives no more than `MOST_LINES` is used
 def render(report: Report, *, width: int = 100, color: bool = False, verbose: bool = False) -> str:
     """Return the report as text of at most `width` columns, with ANSI colours if asked.
 
-    It has at most `MOST_LINES` lines (as long as messages fit the width), and a healthy run's five; `verbose` text has
-    all there is to say: each finding and fix, and of each rule that could not judge what it lacked.
+    It has at most `MOST_LINES` lines, and a healthy run's three (however long); `verbose` text has all there is to
+    say: each finding and fix, and of each rule that could not judge what it lacked.
     """
     if verbose:
         return _render(report, EVERYTHING, width, color)
@@ -63,8 +65,11 @@ def render(report: Report, *, width: int = 100, color: bool = False, verbose: bo
     for detail in SHORTER:
         text = _render(report, detail, width, color)
         if text.count("\n") <= MOST_LINES:
-            break
-    return text
+            return text
+    lines = text.splitlines()
+    left = len(lines) - MOST_LINES + 1
+    kept = [*lines[: -left - LAST_LINES], f"… {left} lines left out (-v says all)", *lines[-LAST_LINES:]]
+    return "".join(f"{line}\n" for line in kept)
 
 
 def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
@@ -81,8 +86,6 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
         legacy_windows=False,
     )
     console.print(verdict(report), soft_wrap=True)
-    if report.run.unfinished == "broken off":
-        console.print(Text("its process is gone without a word: what it had written by then is judged", "yellow"))
     faults = [cause for cause in report.causes if cause.root.severity > Severity.INFO or detail is EVERYTHING]
     healthy = not (faults or report.fixes or report.withheld)
     for cause in faults[: detail.causes]:
@@ -92,11 +95,11 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
         _print_remarks(console, [cause for cause in report.causes if cause.root.severity <= Severity.INFO], healthy)
     _print_fixes(console, report, detail)
     if healthy and detail is not EVERYTHING:
-        _print_run(console, report, short=True)
+        print_run(console, report, short=True, close=bool(report.causes))
     else:
         _print_not_checked(console, report, detail is EVERYTHING)
         _print_silenced(console, report)
-        _print_run(console, report)
+        print_run(console, report)
     return no_commands("".join(line.rstrip() + "\n" for line in out.getvalue().splitlines()))
 
 
@@ -114,14 +117,14 @@ class _Console(Console):
 def verdict(report: Report) -> Text:
     """Return the first line: what the whole comes to."""
     facts = report.trace.facts
-    end = {"": "", "running": ", which still runs"}.get(report.run.unfinished, ", which broke off")
+    end = f", which {report.run.ending}" if report.run.ending else ""
     if not facts.backward_calls and not report.causes:
         return Text(f"unstuck: no backward pass was seen in {report.run.title}{end}: nothing to judge", "bold yellow")
     roots = [cause for cause in report.causes if cause.root.severity > Severity.INFO]
     steps = f"{report.run.steps:,} step{'s' if report.run.steps != 1 else ''} of {report.run.title}{end}"
     steps = report.run.title if report.run.probe else steps
     if not roots:
-        return Text(f"unstuck: no fault found in {steps}", "bold green")
+        return Text(f"unstuck: no fault found in {steps}", "bold yellow" if report.run.failed else "bold green")
     codes = ", ".join(dict.fromkeys(cause.root.code for cause in roots))
     plural = "s" if len(roots) != 1 else ""
     return Text(f"unstuck: {len(roots)} root cause{plural} ({codes}) in {steps}", "bold red")
@@ -241,27 +244,13 @@ def _print_fixes(console: Console, report: Report, detail: Detail) -> None:
             for fix in shown:
                 _print_fix(console, fix, with_lines=detail.fixes != 0)
             _print_more(console, same[len(shown) :])
-        if fixes and fixes[0].kept:
-            _print_unproven(console, report, [fix for fix in fixes if fix.proof is None])
+        if notes := unproven(report, fixes):
+            _indented(console, Text("; ".join(notes), "yellow"))
     for text in report.withheld[: detail.withheld]:
         console.print(Text(f"\nnot mended: {_clipped(text, detail.message)}", "yellow"), soft_wrap=True)
     more = len(report.withheld) - len(report.withheld[: detail.withheld])
     if more:
         console.print(Text(f"not mended: {more} {'more' if detail.withheld else 'repairs'} (-v says why)", "yellow"))
-
-
-def _print_unproven(console: Console, report: Report, fixes: list[AppliedFix]) -> None:
-    """Say what is not known of fixes that no trial was made of, and what a new beginning of training means."""
-    if not fixes:
-        return
-    notes = ["not proven on trial: compare the loss with a run without"]
-    if any(fix.restarted for fix in fixes):
-        notes.append("training began again: parameters put back to the start, optimizer state cleared")
-    missing = {rule.code: rule.name for rule in report.not_checked}
-    codes = [code for code in dict.fromkeys(fix.code for fix in fixes) if code in missing]
-    if codes:
-        notes.append(f"not checked since: {', '.join(f'{code} {missing[code]}' for code in codes)}")
-    _indented(console, Text("; ".join(notes), "yellow"))
 
 
 def _by_kind(fixes: Iterable[AppliedFix]) -> Iterable[list[AppliedFix]]:
@@ -340,47 +329,4 @@ def _ranges(codes: list[str]) -> list[str]:
 
 def _print_silenced(console: Console, report: Report) -> None:
     if report.silenced:
-        console.print(Text(f"\nsilenced by comments or settings: {_counted(report.silenced)}", "dim"))
-
-
-def _counted(findings: tuple[Finding, ...]) -> str:
-    return ", ".join(f"{code} ×{n}" if n > 1 else code for code, n in shared(findings))
-
-
-def _print_run(console: Console, report: Report, *, short: bool = False) -> None:
-    """Print how the loss went and what watching cost; `short` adds in the same line what was not checked or shown."""
-    trace, run = report.trace, report.run
-    begin = "" if short else "\n"
-    if trace.facts.internal_error:
-        text = f"{begin}watching ended early by an internal error: {trace.facts.internal_error}"
-        console.print(Text(text, "red"), soft_wrap=short)
-    if not trace.facts.backward_calls:
-        return
-    cost = None if run.probe else cost_line(trace.facts.watching, run.steps)
-    parts = _losses(report)
-    if cost is None and not run.probe:
-        parts.append(f"{len(trace.steps)} of {run.steps:,} steps sampled")
-    if trace.facts.skipped_updates:
-        parts.append(f"{trace.facts.skipped_updates} updates skipped by GradScaler")
-    if short and report.silenced:
-        parts.append(f"silenced: {_counted(report.silenced)}")
-    if short and report.not_checked:
-        plural = "s" if len(report.not_checked) > 1 else ""
-        parts.append(f"{len(report.not_checked)} rule{plural} not checked (-v says why)")
-    console.print(Text(begin + "; ".join(parts), "dim"), soft_wrap=True)
-    if cost is not None:
-        console.print(Text(cost, "dim"), soft_wrap=True)
-        warning = budget_warning(trace.facts.watching)
-        if warning is not None:
-            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
-
-
-def _losses(report: Report) -> list[str]:
-    start, baseline = starting_loss(report.trace)
-    recent = recent_loss(report.trace)
-    parts = []
-    if start is not None:
-        parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
-    if recent is not None and report.run.steps > 1:
-        parts.append(f"{recent:.4f} over the last {min(100, len(report.trace.objective))} steps")
-    return parts
+        console.print(Text(f"\nsilenced by comments or settings: {counted(report.silenced)}", "dim"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -13,18 +12,23 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
+from unstuck.trace.ending import ending
+from unstuck.trace.processes import lives
 from unstuck.trace.store import DAMAGE, StoreError, bytes_of, files_of, is_run, read_info
 
 FOLDER = PurePath(".unstuck", "runs")
 FILE = "run.sqlite"  # of a run in a folder of its own
 LATEST = "latest"
-ELSEWHERE_SECONDS = 24 * 3600.0  # without a change, after which a run of another machine counts as broken off
+ELSEWHERE_SECONDS = 24 * 3600.0  # without a change, after which a run whose process is not known is broken off
 BEGINNING_SECONDS = 60.0  # in which a file may say nothing of its run yet
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One stored run in a list: `begun` is local time, `size` in bytes; `trouble` says why it cannot be read."""
+    """One stored run in a list: `begun` is local time, `size` in bytes; `trouble` says why it cannot be read.
+
+    `ending` says how it ended otherwise than well, or that it broke off; the `verdict` says so too.
+    """
 
     path: Path
     script: str = ""
@@ -33,6 +37,7 @@ class Listed:
     size: int = 0
     verdict: str = ""
     running: bool = False
+    ending: str = ""
     trouble: str = ""
 
     @property
@@ -165,19 +170,20 @@ def prune(folder: Path, *, runs: int, nbytes: int) -> None:
 
 
 def state(info: Mapping[str, Any], changed: float | None = None) -> str:
-    """Return how far a run is: "ended", "running", or "broken off" when its process is gone without a word.
+    """Return how far a run is: "ended", "running", or "broken off" when its process was killed or could not write.
 
-    Of a process on another machine nothing is known but when the file was last `changed` (seconds since 1970).
+    Of a process on another machine, and where nothing tells whether one is still the same, the file decides: when it
+    was last `changed` (seconds since 1970; None is long ago for another machine, and lately for this one).
     """
     if "ended" in info:
         return "ended"
     if "process" not in info:
         begins = changed is not None and time.time() - changed < BEGINNING_SECONDS
         return "running" if begins else "broken off"
-    if info.get("host", platform.node()) != platform.node():
-        recent = changed is not None and time.time() - changed < ELSEWHERE_SECONDS
-        return "running" if recent else "broken off"
-    return "running" if _lives(info.get("process")) else "broken off"
+    here = info.get("host", platform.node()) == platform.node()
+    known = lives(info["process"], info.get("process_born", "")) if here else None
+    recent = here if changed is None else time.time() - changed < ELSEWHERE_SECONDS
+    return "running" if (recent if known is None else known) else "broken off"
 
 
 def state_of(path: Path, info: Mapping[str, Any]) -> str:
@@ -209,27 +215,17 @@ def describe(path: Path) -> Listed:
         run = info.get("run", {})
         verdict = info.get("verdict")
         how_far = state_of(file, info)
+        end = how_far if how_far == "broken off" else ""
         text = how_far
         if verdict is not None:
+            end = ending(run.get("exit_code"), run.get("exception", ""), run.get("signal", ""))
             text = ", ".join(verdict["causes"]) or ("no fault found" if verdict["ok"] else "did not train")
+            text += f"; {end}" if end else ""
         begun = datetime.fromisoformat(run["started"]).astimezone() if run.get("started") else None
         if begun is not None and "begun" in info:  # to the microsecond: several may begin in one second
             begun = datetime.fromtimestamp(info["begun"]).astimezone()
-        return Listed(path, run.get("title", ""), begun, run.get("steps", 0), size, text, how_far == "running")
+        return Listed(path, run.get("title", ""), begun, run.get("steps", 0), size, text, how_far == "running", end)
     except StoreError as error:
         return Listed(path, size=size, trouble=str(error))
     except (*DAMAGE, OSError):  # of the last, times that no clock shows
         return Listed(path, size=size, trouble=f"cannot read {path}: it is damaged")
-
-
-def _lives(process: object) -> bool:
-    """Tell whether a process of this number exists on this machine."""
-    if not isinstance(process, int) or os.name == "nt":
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

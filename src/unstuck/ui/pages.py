@@ -24,7 +24,7 @@ EMPTY: dict[str, Any] = {"charts": {}, "cards": {}}
 STATES = {
     "running": "Running",
     ENDED: "Ended",
-    "broken off": "Broken off: its process is gone without a word",
+    "broken off": "Broken off: its process was killed or could not write",
     "waiting": "",
     "listed": "",
 }
