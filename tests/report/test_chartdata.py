@@ -248,15 +248,51 @@ class TestLines:
             (9, -4.0),
         ]
 
-    def test_a_chain_of_four_layers_has_a_slope(self):
-        assert data.depth_slopes(trace()) == []
+    def test_what_has_no_logarithm_is_there_and_says_why(self):
+        made = TraceBuilder(range(2))
+        for k, values in enumerate((normal(1.0, 20, 4), np.zeros((20, 4)), np.full((20, 4), np.nan))):
+            layer = made.layer(f"fc{k}", weight=normal(1.0, 4, 4), output=values)
+            if k:
+                made.record(layer, Role.OUTPUT_GRADIENT, normal(1.0, 20, 4))
+        rows = [row for row in data.depth(made.trace) if row["when"] == "first"]
+        assert [(row["way"], row["depth"], row.get("missing")) for row in rows] == [
+            ("forward", 1, None),
+            ("forward", 2, "0"),
+            ("forward", 3, "not finite"),
+            ("backward", 1, "not measured"),
+            ("backward", 2, None),
+            ("backward", 3, None),
+        ]
+        assert all((row["log10"] is None) == ("missing" in row) for row in rows)
+
+    def chain(self, forward: float, backward: float | None) -> list[str]:
+        """The slopes of five layers (the sixth is the head) whose scale changes so much with each one."""
         made = TraceBuilder(range(1))
         before = ()
         for k in range(6):
-            before = made.layer(f"fc{k}", weight=normal(1.0, 4, 4), output=normal(10.0**-k, 20, 4), after=before)
-        assert data.depth_slopes(made.trace) == [
+            layer = made.layer(f"fc{k}", weight=normal(1.0, 4, 4), output=normal(forward**k, 20, 4), after=before)
+            if backward is not None:
+                made.record(layer, Role.OUTPUT_GRADIENT, normal(backward**-k, 20, 4))
+            before = layer
+        return data.depth_slopes(made.trace)
+
+    def test_a_chain_of_four_layers_has_a_slope(self):
+        assert data.depth_slopes(trace()) == []
+        assert self.chain(0.1, None) == [
             "forward at the start, fc0 (linear) to fc4 (linear): depth slope -1.000 decades a layer over 5 layers"
         ]
+
+    def test_both_ways_have_slopes_seen_the_way_they_go(self):
+        assert [text.split(" decades")[0] for text in self.chain(10.0, 0.1)] == [
+            "forward at the start, fc0 (linear) to fc4 (linear): depth slope +1.000",
+            "backward at the start, fc4 (linear) to fc0 (linear): depth slope -1.000",
+        ]
+
+    @pytest.mark.parametrize(
+        ("slope", "text"), [(-4e-4, "+0.000"), (4e-4, "+0.000"), (-6e-4, "-0.001"), (0.5, "+0.500")]
+    )
+    def test_nothing_has_no_minus(self, slope, text):
+        assert data.decades(slope) == text
 
     def test_batch_norm_has_means_and_variances(self):
         rows = data.batch_norms(trace())

@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rules.helpers import TraceBuilder, normal
@@ -119,6 +120,15 @@ class TestChart:
         text = (tmp_path / "x.svg").read_text(encoding="utf-8")
         note = {"dead-units": "1 of 6 units saturated at every step shown", "activations": "% saturated"}[name]
         assert text.count(f"{note}</t") == 3
+
+    def test_a_layer_without_a_scale_has_a_mark(self, full, tmp_path):
+        made = TraceBuilder(range(1))
+        for k, values in enumerate((normal(1.0, 20, 4), np.zeros((20, 4)), normal(1.0, 20, 4))):
+            made.layer(f"fc{k}", weight=normal(1.0, 4, 4), output=values)
+        for number, (shown, marks) in enumerate(((full, 0), (report(trace=made.trace), 2))):  # of first and last step
+            path = tmp_path / f"{number}.svg"
+            charts.save(charts.chart(shown, "depth"), path)
+            assert path.read_text(encoding="utf-8").count(">✗</text>") == marks
 
     def test_names_of_the_program_are_data_and_never_expressions(self):
         hostile = "'); alert(1); ('"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unstuck.rules.depth import chains
+from unstuck.rules.depth import MIN_LAYERS, chains
 from unstuck.rules.updates import weight_matrices
 from unstuck.stats.summary import BINS_PER_OCTAVE, EDGES, IntArray, TensorSummary
 from unstuck.trace import Kind, Role, Site, Trace
@@ -304,34 +304,52 @@ def updates(trace: Trace) -> Rows:
 
 
 def depth(trace: Trace) -> Rows:
-    """Return rows of place, depth, way (forward, backward), when (first, last) and log10 of the standard deviation."""
+    """Return rows of place, depth, way (forward, backward), when (first, last), step, log10 of the standard deviation.
+
+    Where that is no number, log10 is None and `missing` says why: "0", "not finite", or "not measured".
+    """
     called, rows = names(trace), []
-    for number, site in enumerate(_measured(trace, trace.of_kind(Kind.WEIGHT_LAYER), Role.OUTPUT)[:MAX_SITES], 1):
-        for way, role in (("forward", Role.OUTPUT), ("backward", Role.OUTPUT_GRADIENT)):
-            steps, stds = _listed(trace.series(site, role, "std"))
-            known = [(step, std) for step, std in zip(steps, stds, strict=True) if std > 0 and math.isfinite(std)]
+    layers = _measured(trace, trace.of_kind(Kind.WEIGHT_LAYER), Role.OUTPUT)[:MAX_SITES]
+    for way, role in (("forward", Role.OUTPUT), ("backward", Role.OUTPUT_GRADIENT)):
+        found = [list(zip(*_listed(trace.series(site, role, "std")), strict=True)) for site in layers]
+        for number, (site, known) in enumerate(zip(layers, found, strict=True), 1):
+            place = {"place": called[site.index], "depth": number, "way": way}
             for when, (step, std) in zip(("first", "last"), (known[:1] + known[-1:]), strict=False):
-                rows.append(
-                    {
-                        "place": called[site.index],
-                        "depth": number,
-                        "way": way,
-                        "when": when,
-                        "step": step,
-                        "log10": round(math.log10(std), 3),
-                    }
-                )
+                rows.append({**place, "when": when, "step": step, **_logarithm(std)})
+            if not known and any(found):
+                rows.append({**place, "when": "first", "step": None, "log10": None, "missing": "not measured"})
     return rows
 
 
+def _logarithm(std: float) -> dict[str, Any]:
+    if std > 0 and math.isfinite(std):
+        return {"log10": round(math.log10(std), 3)}
+    return {"log10": None, "missing": "0" if std == 0 else "not finite"}
+
+
 def depth_slopes(trace: Trace) -> list[str]:
-    """Return, for each chain of plain layers, how its forward scale changes at the start, in words."""
+    """Return, for each chain of plain layers, how its scale changes at the start, forward and backward, in words."""
     called = names(trace)
-    return [
-        f"forward at the start, {called[c.layers[0].index]} to {called[c.layers[-1].index]}: "
-        f"depth slope {c.slope:+.3f} decades a layer over {len(c.layers)} layers"
-        for c in chains(trace)
-    ]
+    said = []
+    for chain in chains(trace):
+        first, last = (called[layer.index] for layer in (chain.layers[0], chain.layers[-1]))
+        said.append(_slope("forward", first, last, chain.slope, len(chain.layers)))
+        gradients = [trace.summary(layer, Role.OUTPUT_GRADIENT, 0) for layer in chain.layers]
+        stds = [0.0 if s is None or s.nonfinite else s.std for s in gradients]
+        known = [(k, math.log10(std)) for k, std in enumerate(stds) if std > 0 and math.isfinite(std)]
+        if len(known) >= MIN_LAYERS:  # a decade a layer back is one less a layer on
+            slope = -float(np.polyfit(*zip(*known, strict=True), 1)[0])
+            said.append(_slope("backward", last, first, slope, len(known)))
+    return said
+
+
+def _slope(way: str, begin: str, end: str, slope: float, layers: int) -> str:
+    return f"{way} at the start, {begin} to {end}: depth slope {decades(slope)} decades a layer over {layers} layers"
+
+
+def decades(slope: float) -> str:
+    """Return a depth slope with its sign, to three decimals; what rounds to nothing has the sign of nothing."""
+    return f"{round(slope, 3) + 0.0:+.3f}"
 
 
 def batch_norms(trace: Trace) -> Rows:

@@ -292,7 +292,12 @@ def _depth(report: Report) -> Any:
         shape=_two(alt.Shape, "way", ["forward", "backward"], ["circle", "triangle-up"]),
         tooltip=["place:N", "depth:Q", "way:N", "step:Q", "log10:Q"],
     )
-    return (line + points).properties(width=WIDTH, height=HEIGHT)
+    layers = line + points
+    if any(row["log10"] is None for row in rows):
+        gone = base.transform_filter("!isValid(datum.log10)").mark_text(text="✗", fontSize=13, baseline="bottom")
+        tooltip = ["place:N", "depth:Q", "way:N", "step:Q", alt.Tooltip("missing:N", title="standard deviation")]
+        layers += gone.encode(y=alt.value(HEIGHT - 2), tooltip=tooltip)
+    return layers.properties(width=WIDTH, height=HEIGHT)
 
 
 def _batch_norms(report: Report) -> Any:

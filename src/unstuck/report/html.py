@@ -53,7 +53,8 @@ CAPTIONS = {
     "updates": "log10 of rms(update) / rms(value) of each weight matrix (below a third of the usual initial scale, "
     "that third stands for the value). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
     "depth": "log10 of the standard deviation of each layer's output (forward) and of the gradient there (backward), "
-    "at the first and at the last sampled step. Level lines are what an initialisation aims at.",
+    "at the first and at the last sampled step; ✗ at the bottom: zero, not finite or not measured. Healthy lines are "
+    "level, as an initialisation aims at: a depth slope of about 0 both ways.",
     "batchnorm": "How far each batch's statistics are from the running ones, medians over the units: means apart in "
     "running standard deviations, and the ratio of the variances.",
     "fixes": "What each repair was to change, measured before it (cross) and after it (circle).",

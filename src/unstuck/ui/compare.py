@@ -93,7 +93,7 @@ def _update_to_data(report: Report) -> str:
 
 def _slope(report: Report) -> str:
     slopes = [chain.slope for chain in chains(report.trace)]
-    return f"{max(slopes, key=abs):+.3f}" if slopes else UNKNOWN
+    return data.decades(max(slopes, key=abs)) if slopes else UNKNOWN
 
 
 def loss_chart(pair: list[Side]) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class VanishingGradients(Rule):
             unit="1",
             message=(
                 f"gradients shrink {ratio_of(shrinkage)}-fold over the {len(points)} activation functions from "
-                f"{last.label} back to {first.label}, {slope:.2f} decades per layer; {self.max_shrinkage:.0f}-fold is the "
-                "limit"
+                f"{last.label} back to {first.label}, {slope:.2f} decades per layer; "
+                f"{self.max_shrinkage:.0f}-fold is the limit"
             ),
             evidence=(
                 Evidence("slope", slope, "decades per layer"),
