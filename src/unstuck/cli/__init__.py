@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from unstuck._version import __version__
 from unstuck.capture.script import INTERRUPTED
 from unstuck.cli import check, demo, export, fix, lm, report, rule, run, runs, schema, ui
 from unstuck.cli.errors import USAGE
@@ -24,16 +23,22 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import torch
+        from unstuck.cli.version import version_text
 
-        typer.echo(f"unstuck {__version__} (torch {torch.__version__}, Python {sys.version.split()[0]})")
+        typer.echo(version_text())
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print versions and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print versions and devices, for a report, and leave.",
+        ),
     ] = False,
 ) -> None:
     pass
