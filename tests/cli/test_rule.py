@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from unstuck.rules.catalogue import all_rules
@@ -51,3 +53,27 @@ def test_neither_or_both(cli, arguments):
     assert cli("rule", *arguments).refusal == (
         "name one rule, or use --all to list them, for example: unstuck rule L001"
     )
+
+
+@pytest.mark.parametrize("code", ["L001", "T001", "N001"])
+def test_for_programs(cli, code):
+    rule, said = all_rules()[code], json.loads(cli("rule", code, "--output-format", "json").out)
+    assert (said["code"], said["name"], said["severity"]) == (code, rule.name, str(rule.severity))
+    assert [said["summary"], *said["sections"].values()] == list(rule.sections().values())
+    assert list(said["sections"]) == list(HEADINGS)
+    assert {limit["name"]: limit["value"] for limit in said["thresholds"]} == {
+        name: limit.value for name, limit in rule.thresholds().items()
+    }
+    assert tuple(said["fixes"]) == rule.fixes
+    assert tuple(said["explains"]) == rule.explains
+
+
+def test_all_rules_for_programs(cli):
+    said = json.loads(cli("rule", "--all", "--output-format", "json").out)
+    assert [rule["code"] for rule in said] == list(all_rules())
+    assert {rule["code"]: rule["patch"] for rule in said}["T001"] == "insert-zero-grad"
+    assert {type(rule["patch"]) for rule in said} == {str, type(None)}
+
+
+def test_a_format_that_there_is_not(cli):
+    assert "'xml' is not one of 'text', 'json'" in cli("rule", "L001", "--output-format", "xml").err
