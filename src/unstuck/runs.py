@@ -46,7 +46,9 @@ def read_report(path: Path, config: Config | None = None, **changes: Any) -> tup
     except UnknownRuleError:
         raise
     except DAMAGE as error:
-        raise StoreError(f"cannot read {path}: what it says of the run is damaged ({str(error)[:500]})") from None
+        raise StoreError(
+            f"cannot read {path}: what it says of the run is damaged ({str(error)[:500]}); `unstuck runs` lists others"
+        ) from None
 
 
 def _report(stored: StoredRun, config: Config | None, changes: Mapping[str, Any]) -> Report:

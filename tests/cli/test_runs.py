@@ -121,7 +121,7 @@ class TestReport:
     def test_refused(self, cli, run_of, here):
         assert cli("report").refusal == f"no run is stored in {here}; watch one: unstuck run train.py"
         run_of("--record")
-        assert cli("report", "2099").refusal == "there is no stored run '2099'; `unstuck runs` lists them"
+        assert cli("report", "2099").refusal == f"there is no stored run '2099' in {here}; `unstuck runs` lists them"
         assert cli("report", "--output-format", "x").refusal.startswith("no output format 'x'; choose from text, json")
         path = only_run(here)
         db = sqlite3.connect(path)
@@ -154,7 +154,26 @@ class TestRuns:
         said = cli("runs")
         assert (said.code, said.out) == (0, "")
         assert said.err == f"unstuck: no runs are stored in {here}; watch one: unstuck run train.py\n"
-        assert cli("runs", "none").refusal == "there is no folder none"
+        assert cli("runs", "none").refusal == (
+            f"there is no folder none; name one in which scripts were run (now in {here})"
+        )
+
+    @pytest.mark.parametrize("option", ["--prune=3", "--older-than=1"])
+    def test_deleting_is_not_listing(self, cli, run_of, here, option):
+        run_of("--record")
+        said = "--json lists the runs, --prune and --older-than delete some; list them afterwards"
+        assert cli("runs", option, "--json").refusal == said
+        assert only_run(here).is_file()
+
+    def test_what_cannot_be_deleted(self, cli, run_of, here, monkeypatch):
+        def refuse(_):
+            raise OSError(30, "Read-only file system")
+
+        run_of("--record")
+        monkeypatch.setattr("unstuck.cli.runs.remove", refuse)
+        assert cli("runs", "--prune=0").refusal == (
+            f"cannot delete {only_run(here)}: Read-only file system; see whether its folder may be written to"
+        )
 
     def test_they_are_listed(self, cli, run_of, here):
         run_of("--record")
@@ -296,6 +315,9 @@ class TestChart:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
+            (["--chart", "loss", "--output-format", "json", "-o", "q.png"], "one picture; leave --output-format out"),
+            (["--chart", "loss", "-v", "-o", "q.png"], "one picture; leave --verbose out"),
+            (["-v", "--output-format", "json"], "--verbose is for text; json has everything anyway"),
             (["--chart", "loss"], "--chart needs a file to draw into, for example: -o loss.png"),
             (["--chart", "los", "-o", "x.png"], "no chart 'los'; choose from loss, activations"),
             (["--chart", "batchnorm", "-o", "x.png"], "nothing to show in the chart 'batchnorm'"),
@@ -308,6 +330,7 @@ class TestChart:
         run_of("--record")
         said = cli("report", "latest", *arguments)
         assert complaint in said.refusal
+        assert not Path("q.png").exists()
 
     @pytest.mark.parametrize(("ending", "begins"), [("svg", b"<svg"), ("png", b"\x89PNG")])
     def test_one_chart_alone(self, cli, run_of, here, ending, begins):

@@ -50,9 +50,9 @@ class TestRefused:
         assert said.endswith("install them: pip install 'unstuck[ui]'")
 
     def test_what_is_not_there(self, cli, here):
-        assert cli("ui", "--runs-folder", "none").refusal == "there is no folder none"
+        assert cli("ui", "--runs-folder", "none").refusal.startswith("there is no folder none; name one in which ")
         assert cli("ui", "latest").refusal.startswith("no run is stored in ")
-        assert cli("ui", "2099").refusal == "there is no stored run '2099'; `unstuck runs` lists them"
+        assert cli("ui", "2099").refusal == f"there is no stored run '2099' in {here}; `unstuck runs` lists them"
         (here / "x.sqlite").write_text("text")
         assert "is not a run that unstuck has stored" in cli("ui", "x.sqlite", "--no-open").refusal
 

@@ -156,3 +156,15 @@ def test_what_cannot_be_read_says_so(tmp_path):
     assert describe(path).trouble.startswith(f"cannot read {path}")
     with pytest.raises(StoreError, match="there is no stored run 'b'"):
         find("b", tmp_path)
+
+
+def test_a_folder_stands_for_the_only_run_in_it(tmp_path):
+    place = tmp_path / "project"
+    place.mkdir()
+    with pytest.raises(StoreError, match=f"no run is stored in {place}; name a folder that has one"):
+        find(str(place), tmp_path)
+    first = stored(new_path("a", place), 1)
+    assert find(str(place), tmp_path) == first.resolve()
+    second = stored(new_path("b", place), 2)
+    with pytest.raises(StoreError, match=f"{place} has 2 runs; name one, for example the latest: {second}"):
+        find(str(place), tmp_path)

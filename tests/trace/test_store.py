@@ -74,7 +74,9 @@ class TestRefused:
 
     def test_a_text(self, tmp_path):
         (tmp_path / "text").write_text("not a database, whatever its name says\n" * 99)
-        assert refusal(tmp_path / "text").endswith("file is not a database; it is damaged or no stored run")
+        assert refusal(tmp_path / "text").endswith(
+            "file is not a database; it is damaged or no stored run; `unstuck runs` lists others"
+        )
 
     def test_somebody_elses_database(self, tmp_path):
         file = changed(tmp_path / "other.sqlite", "CREATE TABLE a (b)")

@@ -37,6 +37,26 @@ class TestRefused:
         assert "secret.py" not in answer.text
 
     @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("compare?a=first", "the address does not name the run b="),
+            ("compare?b=first", "the address does not name the run a="),
+            ("compare?a=third", "the address does not name the run b="),
+            ("compare?a=first&b=third", "there is no stored run &#x27;third&#x27; in "),
+            ("compare?a=%3Cb%3E&b=first", "there is no stored run &#x27;&lt;b&gt;&#x27; in "),
+            ("run?name=third", "there is no stored run &#x27;third&#x27; in "),
+            ("run", "the address names no run"),
+        ],
+    )
+    def test_a_page_says_what_is_not_there_and_offers_what_is(self, client, path, said):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+        assert said in answer.text
+        assert '<option value="first"' in answer.text
+        assert "Two runs side by side" not in answer.text
+
+    @pytest.mark.parametrize(
         "name", ["../app.py", "..%2Fapp.py", "%2e%2e/app.py", "icon.svg/", "Page.js", "page.css.bak", "/etc/passwd"]
     )
     def test_only_known_files_are_served(self, client, name):

@@ -10,6 +10,7 @@ import typer
 from unstuck.escape import no_commands, printable
 
 USAGE = 2
+NO_FOLDER = "there is no folder {}; name one in which scripts were run (now in {})"
 
 
 def fail(message: object) -> NoReturn:

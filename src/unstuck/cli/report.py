@@ -12,7 +12,7 @@ import typer
 from unstuck.cli.errors import fail
 from unstuck.config import ConfigError
 from unstuck.report import charts
-from unstuck.report.charts import NAMES
+from unstuck.report.charts import NAMES, SLIDERS
 from unstuck.report.report import FORMATS, Report
 from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.runs import LATEST, find, read_report
@@ -38,6 +38,10 @@ def report(
             "--chart", metavar="NAME", help=f"One chart alone, to -o x.png, x.svg or x.html: {', '.join(NAMES)}."
         ),
     ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", metavar="N", help=f"Of the charts {' and '.join(SLIDERS)}: the sampled step [first]."),
+    ] = None,
     select: Annotated[
         str | None, typer.Option("--select", metavar="CODES", help="Judge by these rules [those of the run].")
     ] = None,
@@ -52,15 +56,21 @@ def report(
     chosen = output_format or ("text" if output is None or chart is not None else _format_of(output))
     if chosen not in FORMATS:
         fail(f"no output format {chosen!r}; choose from {', '.join(FORMATS)}")
+    if chart is not None and (output_format is not None or verbose):
+        fail(f"--chart draws one picture; leave {'--output-format' if output_format else '--verbose'} out")
+    if verbose and chosen != "text":
+        fail(f"--verbose is for text; {chosen} has everything anyway")
     if chart is not None and output is None:
         fail("--chart needs a file to draw into, for example: -o loss.png")
+    if step is not None and chart is None:
+        fail(f"--step chooses the step of a chart, for example: --chart {SLIDERS[0]} --step {step} -o {SLIDERS[0]}.png")
     try:
         path = find(run)
         judged, _ = read_report(path, **_changes(select, ignore))
     except (StoreError, ConfigError, UnknownRuleError) as error:
         fail(error)
     if chart is not None and output is not None:
-        _draw(judged, chart, output)
+        _draw(judged, chart, output, step)
     elif output is None:
         color = chosen == "text" and sys.stdout.isatty()
         width = min(120, shutil.get_terminal_size((100, 24)).columns)
@@ -102,9 +112,9 @@ def _write(judged: Report, output_format: str, output: Path, verbose: bool) -> N
     typer.echo(f"report saved: {output}", err=True)
 
 
-def _draw(judged: Report, name: str, output: Path) -> None:
+def _draw(judged: Report, name: str, output: Path, step: int | None) -> None:
     try:
-        charts.save(charts.chart(judged, name), output)
+        charts.save(charts.chart(judged, name, step), output)
     except (charts.NoChartError, ImportError, ValueError) as error:
         fail(error)
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from unstuck.cli.errors import USAGE, fail
+from unstuck.cli.errors import NO_FOLDER, USAGE, fail
 from unstuck.config import ConfigError, load
 from unstuck.escape import no_commands, one_line
 from unstuck.runs import FOLDER, Listed, listed, remove
@@ -41,8 +41,10 @@ def runs(
     With --prune or --older-than old ones are deleted, those of `.unstuck/runs` alone, and never one that still runs.
     """
     place = folder or Path.cwd()
+    if as_json and (prune is not None or older_than is not None):
+        fail("--json lists the runs, --prune and --older-than delete some; list them afterwards")
     if not place.is_dir():
-        fail(f"there is no folder {place}")
+        fail(NO_FOLDER.format(place, Path.cwd()))
     found = listed(place)
     if prune is not None or older_than is not None:
         _prune(found, prune, older_than)
@@ -81,7 +83,7 @@ def _prune(found: list[Listed], keep: int | None, days: float | None) -> None:
             size = 0 if run.path.is_symlink() else run.size
             remove(run)
         except OSError as error:
-            fail(f"cannot delete {run.path}: {error.strerror}")
+            fail(f"cannot delete {run.path}: {error.strerror}; see whether its folder may be written to")
         freed += size
     typer.echo(f"{len(gone)} {'run' if len(gone) == 1 else 'runs'} deleted, {_size(freed)} freed")
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import typer
 
 from unstuck.capture.script import INTERRUPTED
-from unstuck.cli.errors import fail
+from unstuck.cli.errors import NO_FOLDER, fail
 from unstuck.runs import find
 from unstuck.trace.store import StoreError
 
@@ -46,7 +46,7 @@ def ui(
         fail(MISSING)
     place = folder or Path.cwd()
     if not place.is_dir():
-        fail(f"there is no folder {place}")
+        fail(NO_FOLDER.format(place, Path.cwd()))
     try:
         path = None if run is None else find(run, place)
     except StoreError as error:

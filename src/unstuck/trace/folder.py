@@ -99,7 +99,7 @@ def forget(run: Path) -> None:
 
 
 def find(name: str, folder: Path | None = None) -> Path:
-    """Return the file of a run: a path to it or its folder, "latest", or (the beginning of) a name that is listed.
+    """Return the file of a run: a path to it, "latest", (the beginning of) a name that is listed, or its folder.
 
     Raises StoreError when there is none or more than one.
     """
@@ -117,7 +117,19 @@ def find(name: str, folder: Path | None = None) -> Path:
         return found[0].path.resolve()
     if found:
         raise StoreError(f"{len(found)} runs begin with {name!r}: {', '.join(run.name for run in found[:5])}")
-    raise StoreError(f"there is no stored run {name!r}; `unstuck runs` lists them")
+    if Path(name).is_dir():
+        return _only_run(Path(name))
+    raise StoreError(f"there is no stored run {name!r} in {folder}; `unstuck runs` lists them")
+
+
+def _only_run(folder: Path) -> Path:
+    """Return the file of the run that is stored in a folder; raises StoreError when there is none or more than one."""
+    found = listed(folder)
+    if len(found) == 1:
+        return found[0].path.resolve()
+    if found:
+        raise StoreError(f"{folder} has {len(found)} runs; name one, for example the latest: {found[-1].path}")
+    raise StoreError(f"no run is stored in {folder}; name a folder that has one, or a run that `unstuck runs` lists")
 
 
 def listed(folder: Path) -> list[Listed]:

@@ -172,7 +172,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             _check(db, path)
             yield db
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot read {path}: {error}; it is damaged or no stored run") from None
+            raise StoreError(
+                f"cannot read {path}: {error}; it is damaged or no stored run; `unstuck runs` lists others"
+            ) from None
         except DAMAGE as error:
             if isinstance(error, StoreError):
                 raise

@@ -22,7 +22,7 @@ from unstuck.trace.folder import state_of
 from unstuck.trace.store import StoreError, read_info
 from unstuck.ui.feed import Changed, Feed, Feeds, signature
 from unstuck.ui.library import Library
-from unstuck.ui.pages import compare_page, document, list_page, run_page
+from unstuck.ui.pages import compare_page, document, list_page, no_run_page, run_page
 
 NO_STORE = {"cache-control": "no-store"}
 LOOK_SECONDS = 30.0  # between two looks at which runs still have a process
@@ -36,6 +36,12 @@ ASSETS: dict[str, tuple[str, Callable[[], str]]] = {
     "icon.svg": ("image/svg+xml", lambda: _own("icon.svg")),
 }
 """The only files that are served, by their names."""
+
+
+NONE_NAMED = {
+    "run": "the address names no run; the list has them all",
+    "compare": "the address does not name the run {}=; choose two below, where there are any",
+}
 
 
 class NoRunError(LookupError):
@@ -84,13 +90,17 @@ class Pages:
 
     async def _answer(self, request: Request, wanted: tuple[str, ...], at: str) -> Response:
         asked = {key: request.query_params[key] for key in wanted if key in request.query_params}
-        if at == "compare" and len(asked) < len(wanted):
+        if at == "compare" and not asked:
             latest = [name for name, run in self.library.listed() if name and not run.trouble]
             asked = dict(zip(wanted, reversed((latest * 2)[:2]), strict=False))
         try:
-            feed = self._feed(asked if len(asked) == len(wanted) else {"name": ""})
+            lacking = [key for key in wanted if key not in asked]
+            if lacking:
+                raise NoRunError(NONE_NAMED[at].format(*lacking))
+            feed = self._feed(asked)
         except NoRunError as error:
-            return _refusal(error)
+            page = await run_in_threadpool(no_run_page, str(error), self.library, asked)
+            return HTMLResponse(document(page, "events?of=list", at=at), 404, headers=NO_STORE)
         page = await feed.page()
         return HTMLResponse(document(page, f"events?{urlencode(asked)}", at=at), headers=NO_STORE)
 

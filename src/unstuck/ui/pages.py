@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -119,6 +119,13 @@ def unreadable(title: str, error: Exception, state: str) -> Page:
     """Return a page that says why there is nothing to see."""
     said = str(error)
     return Page(title, head("Nothing to see", said, "bad"), "", state)
+
+
+def no_run_page(said: str, library: Library, asked: Mapping[str, str]) -> Page:
+    """Return the page of an address that names no run, or only one of two; it offers those that there are."""
+    names = [name for name, run in library.listed() if name and not run.trouble]
+    main = chooser(names, asked.get("a", names[0]), asked.get("b", names[0])) if names else ""
+    return Page("No such run", head("No such run", said, "bad"), main, ENDED)
 
 
 # -- the list ---------------------------------------------------------------------------------------------------------
