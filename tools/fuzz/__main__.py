@@ -32,15 +32,17 @@ def _too_slow(*_: object) -> None:
     raise TooSlowError
 
 
-def fuzz(target: Target, first: int, cases: int, folder: Path) -> tuple[int, Counter[str], dict[str, int]]:
-    """Run cases; return how many were accepted, and per kind of crash how often and a case of it."""
+def fuzz(target: Target, first: int, cases: int, folder: Path) -> tuple[int, int, Counter[str], dict[str, int]]:
+    """Run cases until interrupted; return how many, how many were accepted, and of each kind of crash how often and a
+    case of it.
+    """
     accepted, crashes, example = 0, Counter[str](), {}
     for seed in range(first, first + cases):
         signal.alarm(CASE_SECONDS)
         try:
             accepted += target.attempt(seed, folder)
         except KeyboardInterrupt:
-            raise
+            return seed - first, accepted, crashes, example
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is told)
             frames = [f for f in traceback.extract_tb(error.__traceback__) if "unstuck" in f.filename]
             last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
@@ -49,7 +51,7 @@ def fuzz(target: Target, first: int, cases: int, folder: Path) -> tuple[int, Cou
             example.setdefault(kind, seed)
         finally:
             signal.alarm(0)
-    return accepted, crashes, example
+    return cases, accepted, crashes, example
 
 
 def main() -> int:
@@ -64,6 +66,7 @@ def main() -> int:
     faulthandler.enable()
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _too_slow)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was done until then is told
     failed = False
     fast = Path("/dev/shm")  # a file system in memory, where there is one
     for name in asked.targets or TARGETS:
@@ -73,10 +76,10 @@ def main() -> int:
         _limit_memory()
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as folder:
-            accepted, crashes, example = fuzz(target, asked.first, cases, Path(folder))
+            done, accepted, crashes, example = fuzz(target, asked.first, cases, Path(folder))
         seconds = time.perf_counter() - begun
         print(
-            f"{name:<12} {cases:>8,} cases {seconds:>7.1f} s  accepted {accepted:>7,}  crashes {sum(crashes.values())}",
+            f"{name:<12} {done:>8,} cases {seconds:>7.1f} s  accepted {accepted:>7,}  crashes {sum(crashes.values())}",
             flush=True,
         )
         for kind, count in crashes.most_common():

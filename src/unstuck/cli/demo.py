@@ -46,6 +46,10 @@ def demo(
     after, said_after = _run(script, steps, out / "after", fix=True)
     console.rule("3. before and after")
     console.print(comparison(before, after, said_before, said_after))
+    if quick:
+        console.print(
+            f"after {steps:,} updates each; `unstuck demo` makes ten times as many, and the losses fall further"
+        )
     console.print("samples from the mended net: " + ", ".join(samples(said_after)), soft_wrap=True)
     console.print(
         f"reports: {out / 'before' / 'report.txt'} and {out / 'after' / 'report.txt'} (and .json)", soft_wrap=True

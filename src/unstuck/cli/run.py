@@ -19,6 +19,7 @@ from unstuck.api import Run, chosen
 from unstuck.capture.programs import Program, ScriptError, read_module, read_program, read_script
 from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
 from unstuck.cli.errors import USAGE, fail, writable_folder
+from unstuck.cli.remote import RemoteFolder, is_remote, open_remote
 from unstuck.cli.status import StatusLine
 from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
@@ -85,11 +86,12 @@ OutputFormatOption = Annotated[
     typer.Option("--output-format", help="json, sarif: the report alone on stdout, the script's on stderr."),
 ]
 SaveOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--save",
         metavar="DIR",
-        help="Write run.sqlite to DIR as it runs, then the report (json, txt, html) and, with fixes, fixes.py.",
+        help="Write run.sqlite to DIR as it runs, then the report (json, txt, html) and, with fixes, fixes.py. "
+        "DIR may be an address of fsspec (s3://…), to which all goes at the end.",
     ),
 ]
 RecordOption = Annotated[
@@ -180,9 +182,9 @@ def run(
         chosen(config)  # an unknown code is an error before anything is written
         if os.environ.get("RANK", "0") != "0":  # of several processes that train one network, the first one tells
             save, record, no_progress = None, False, True
-        if save is not None:
-            save = writable_folder(save.absolute(), "the report")  # the script may change the current folder
-        recording = _recording(config, save, program.title, asked=bool(record))
+        remote = open_remote(save) if save is not None and is_remote(save) else None
+        folder = _folder(save, remote)
+        recording = _recording(config, folder, program.title, asked=bool(record), listed=remote is None)
         watched = Run(
             config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title, recording=recording
         )
@@ -195,7 +197,15 @@ def run(
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-    raise typer.Exit(_watch(watched, program, arguments, output_format, save, verbose, progress=not no_progress))
+    place = folder if remote is None else remote
+    raise typer.Exit(_watch(watched, program, arguments, output_format, place, verbose, progress=not no_progress))
+
+
+def _folder(save: str | None, remote: RemoteFolder | None) -> Path | None:
+    """Return the folder of this machine that files are written to: a script may change the current one."""
+    if save is None or remote is not None:
+        return None if remote is None else remote.spool
+    return writable_folder(Path(save).absolute(), "the report")
 
 
 def _watch(
@@ -203,7 +213,7 @@ def _watch(
     program: Program,
     arguments: list[str],
     output_format: OutputFormat,
-    save: Path | None,
+    save: Path | RemoteFolder | None,
     verbose: bool,
     *,
     progress: bool,
@@ -279,7 +289,7 @@ def _width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _recording(config: Config, save: Path | None, title: str, *, asked: bool) -> Recording | None:
+def _recording(config: Config, save: Path | None, title: str, *, asked: bool, listed: bool = True) -> Recording | None:
     """Return what records the run: to the folder named by --save, else below .unstuck; None where nobody wants that.
 
     A place that cannot be written to is an error where it was asked for on the command line, else said in one line.
@@ -293,7 +303,7 @@ def _recording(config: Config, save: Path | None, title: str, *, asked: bool) ->
             fail(error)
         typer.echo(f"unstuck: {str(error).rpartition('; ')[0]}; --no-record leaves it be", err=True)
         return None
-    if save is not None and config.record:
+    if save is not None and config.record and listed:
         with contextlib.suppress(OSError):  # where there are no symbolic links, say
             link(recording.path, title)
     return recording
@@ -306,12 +316,19 @@ def _say_where(recorded: Path | None) -> None:
         typer.echo("unstuck: with pictures: unstuck report latest -o report.html", err=True)
 
 
-def _save(report: Report, folder: Path, recorded: Path | None) -> None:
+def _save(report: Report, save: Path | RemoteFolder, recorded: Path | None) -> None:
+    folder = save if isinstance(save, Path) else save.spool
     try:
         paths = report.save(folder) + ([] if recorded is None else [recorded])
     except OSError as error:
         fail(f"cannot write the report to {folder}: {error.strerror}")
-    typer.echo(f"report saved: {', '.join(str(path) for path in paths)}", err=True)
+    if isinstance(save, Path):
+        said = [str(path) for path in paths]
+    else:
+        said = [save.address_of(path.name) for path in paths]
+        if not save.upload():
+            return
+    typer.echo(f"report saved: {', '.join(said)}", err=True)
     if not style.installed():
         typer.echo(f"unstuck: report.html is not among them: {style.MISSING}", err=True)
 
