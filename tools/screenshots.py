@@ -1,9 +1,9 @@
-"""Take the README's pictures of the page, of a run of examples/naive_names.py, with the system's chromium.
+"""Take the pictures of the page in the README and the tutorial with the system's chromium.
 
     python -m tools.screenshots [--all FOLDER]
 
-Writes docs/images/. With `--all` it writes to FOLDER instead the whole page at three widths, light and dark, of that
-run and of one that was mended, to be looked at.
+Writes docs/images/, of runs of the scripts in `SCRIPTS`. With `--all` it writes to FOLDER instead the whole page at
+three widths, light and dark, of a run of the README's example and of one that was mended, to be looked at.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ IMAGES = ROOT / "docs" / "images"
 PICTURES = {  # file -> theme, first and last element, width in CSS pixels
     "causes.png": ("light", "header", "#causes", 1000),
     "charts.png": ("dark", "#loss", "#dead-units", 1000),
+    "tutorial.png": ("light", "header", "#causes > article >> nth=0", 1000),
 }
+SCRIPTS = dict.fromkeys(PICTURES, SCRIPT) | {"tutorial.png": Path("examples", "tutorial", "stuck.py")}
 WIDTHS = (360, 800, 1400)
 THEMES = ("light", "dark")
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
 MARGIN = 12  # CSS pixels around a part of the page
 
 
-def record(folder: Path, *options: str) -> Path:
-    """Run the example under watch; returns its page."""
-    command = [sys.executable, "-m", "unstuck", "run", "--no-record", "--save", str(folder), *options, str(SCRIPT)]
+def record(folder: Path, *options: str, script: Path = SCRIPT) -> Path:
+    """Run an example under watch; returns its page."""
+    command = [sys.executable, "-m", "unstuck", "run", "--no-record", "--save", str(folder), *options, str(script)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, env=one_thread)
     return folder / "report.html"
@@ -78,14 +80,14 @@ def main() -> None:
     target = folder or IMAGES
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as runs, sync_playwright() as playwright:
-        naive = record(Path(runs, "naive"))
         browser = playwright.chromium.launch(executable_path=chromium)
         if folder is None:
+            pages = {script: record(Path(runs, script.stem), script=script) for script in set(SCRIPTS.values())}
             for name, how in PICTURES.items():
-                picture(browser, naive, target / name, *how)
+                picture(browser, pages[SCRIPTS[name]], target / name, *how)
         else:
-            pages = {"naive": naive, "mended": record(Path(runs, "mended"), "--unsafe-fixes")}
-            for name, page in pages.items():
+            found = {"naive": record(Path(runs, "naive")), "mended": record(Path(runs, "mended"), "--unsafe-fixes")}
+            for name, page in found.items():
                 for width in WIDTHS:
                     for theme in THEMES:
                         tab = opened(browser, page, width, theme)

@@ -17,7 +17,7 @@ TUTORIAL, ANSWERS = tutorial.PAGES
 
 class TestThePages:
     @pytest.mark.slow
-    def test_they_are_what_a_run_gives(self):
+    def test_each_is_what_a_run_gives(self):
         command = [sys.executable, "-m", "tools.tutorial", "--check"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
