@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from rules.helpers import TraceBuilder, normal
-from unstuck.report import charts, style
+from unstuck.report import chartdata as data
+from unstuck.report import charts, panels, style
 from unstuck.report.charts import NoChartError
-from unstuck.trace import Role
+from unstuck.trace import Kind, Role
 
 from .drawn import silent, trace
 from .made import finding, fix, report
@@ -67,8 +68,60 @@ class TestRefused:
         with pytest.raises(ImportError, match=r'pip install "unstuck\[html\]"'):
             charts.chart(full, "loss")
 
+    @pytest.mark.parametrize(
+        ("name", "step", "said"),
+        [
+            ("loss", 3, "the chart 'loss' shows all steps at once; one can be chosen for activations and gradients"),
+            ("activations", 1_000, "step 1,000 was not sampled; near it are 4, 5, 6, 7, 8, 9"),
+        ],
+    )
+    def test_a_step_that_is_not_there_to_choose(self, full, name, step, said):
+        with pytest.raises(NoChartError, match=re.escape(said)):
+            charts.chart(full, name, step)
+
 
 class TestChart:
+    @pytest.mark.parametrize(("step", "text"), [(None, "step 0: "), (4, "step 4: ")])
+    def test_of_histograms_a_step_may_be_chosen(self, full, step, text, tmp_path):
+        charts.save(charts.chart(full, "activations", step), tmp_path / "x.svg")
+        found = re.findall(r">(step \d+: )", (tmp_path / "x.svg").read_text(encoding="utf-8"))
+        assert found == [text] * 3
+
+    def test_it_may_be_one_that_is_not_among_the_few_of_the_slider(self, tmp_path):
+        made = TraceBuilder(range(100))
+        made.activation("tanh", pre=normal(1.0, 20, 4))
+        full = report(trace=made.trace)
+        assert 51 not in data.activation_histogram(made.trace, made.trace.sites[0], "").steps
+        charts.save(charts.chart(full, "activations", 51), tmp_path / "x.svg")
+        assert ">step 51: " in (tmp_path / "x.svg").read_text(encoding="utf-8")
+
+    def test_places_sampled_at_other_steps_show_their_latest(self, tmp_path):
+        made = TraceBuilder(range(6))
+        made.activation("tanh", pre=normal(1.0, 20, 4))
+        other = made.site(Kind.ACTIVATION, "tanh", "other", interval=(-2.0, 2.0))
+        made.record(other, Role.INPUT, normal(1.0, 20, 4), steps=[0, 3])
+        charts.save(charts.chart(report(trace=made.trace), "activations", 4), tmp_path / "x.svg")
+        assert sorted(re.findall(r">(step \d+): ", (tmp_path / "x.svg").read_text(encoding="utf-8"))) == [
+            "step 3",
+            "step 4",
+        ]
+
+    @pytest.mark.parametrize("name", ["activations", "dead-units"])
+    def test_of_many_places_those_that_findings_name_are_shown_and_the_number_is_said(self, name):
+        made = TraceBuilder(range(1))
+        sites = [made.activation("tanh", f"act{k}", pre=normal(1.0, 20, 4)) for k in range(20)]
+        blamed = finding(site_index=sites[17].index)
+        for found, text, last in (
+            ((), "12 of 20 places", "act11"),
+            ((blamed,), "12 of 20 places, those that", "act17"),
+        ):
+            spec = charts.chart(report(*found, trace=made.trace), name).to_dict()
+            assert spec["facet"]["header"]["title"].startswith(text)
+            assert len(spec["facet"]["sort"]) == panels.PANELS
+            assert spec["facet"]["sort"][-1].startswith(last)
+        few = charts.chart(report(trace=trace()), name).to_dict()
+        assert few["facet"]["header"]["title"] is None
+
     @pytest.mark.parametrize("name", charts.NAMES)
     def test_each_is_what_its_schema_says(self, full, name):
         spec = charts.chart(full, name).to_dict()  # Altair holds it against Vega-Lite's schema

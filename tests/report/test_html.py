@@ -14,6 +14,7 @@ import pytest
 
 from unstuck.findings import Evidence, Place
 from unstuck.report import NotChecked, Report
+from unstuck.report import chartdata as data
 from unstuck.report.html import compact, excerpt, plain
 from unstuck.report.pagedata import as_json
 from unstuck.trace import Location, Watching
@@ -133,6 +134,13 @@ class TestPage:
         found = Page(report(trace=silent()).render("html"))
         assert found.numbers == {"charts": {}, "cards": {}}
         assert "No activation function was seen." in found.said
+
+    def test_what_is_beyond_the_most_places_is_said(self, monkeypatch):
+        made = report(trace=trace())
+        assert "places, in the order of execution" not in Page(made.render("html")).said
+        monkeypatch.setattr(data, "MAX_SITES", 2)
+        said = Page(made.render("html")).said
+        assert said.count("The first 2 of 3 places, in the order of execution, are shown.") == 6
 
     def test_of_many_places_only_the_loss_is_open(self):
         made = report(trace=trace())

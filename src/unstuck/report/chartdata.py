@@ -124,6 +124,23 @@ def activations(trace: Trace) -> list[Site]:
     return _measured(trace, trace.of_kind(Kind.ACTIVATION), Role.INPUT)[:MAX_SITES]
 
 
+def left_out(trace: Trace, name: str) -> str:
+    """Say of the chart `name` how many places are beyond `MAX_SITES`; "" where all are shown."""
+    kinds = {"activations": (Kind.ACTIVATION, Role.INPUT), "gradients": (Kind.PARAMETER, Role.GRADIENT)}
+    kinds |= dict.fromkeys(("saturation", "dead-units"), kinds["activations"])
+    kinds |= {"depth": (Kind.WEIGHT_LAYER, Role.OUTPUT)}
+    if name in kinds:
+        kind, role = kinds[name]
+        count = len(_measured(trace, trace.of_kind(kind), role))
+    elif name == "updates":
+        count = len(list(weight_matrices(trace)))
+    else:
+        return ""
+    return (
+        f"The first {MAX_SITES} of {count:,} places, in the order of execution, are shown." if count > MAX_SITES else ""
+    )
+
+
 def _measured(trace: Trace, sites: list[Site], role: Role) -> list[Site]:
     return [site for site in sites if trace.steps_of(site, role)]
 
@@ -165,9 +182,12 @@ def _parts(count: int) -> list[tuple[int, int]]:
 # -- histograms -------------------------------------------------------------------------------------------------------
 
 
-def activation_histogram(trace: Trace, site: Site, name: str) -> Histogram:
-    """Return the inputs of an activation function: bins of equal width over all but the outermost values."""
-    found = _frames(trace, site, Role.INPUT)
+def activation_histogram(trace: Trace, site: Site, name: str, step: int | None = None) -> Histogram:
+    """Return the inputs of an activation function: bins of equal width over all but the outermost values.
+
+    It has at most `MAX_FRAMES` of the sampled steps, and `step` if that was sampled.
+    """
+    found = _frames(trace, site, Role.INPUT, step)
     merged = TensorSummary.empty()
     for _, summary in found:
         merged = merged.merge(summary)
@@ -178,9 +198,12 @@ def activation_histogram(trace: Trace, site: Site, name: str) -> Histogram:
     return Histogram(site, name, edges, tuple(step for step, _ in found), shares, tuple(notes), site.interval)
 
 
-def gradient_histogram(trace: Trace, site: Site, name: str) -> Histogram:
-    """Return the gradients of a parameter: one bin an octave of their size, edges as decimal logarithms."""
-    found = _frames(trace, site, Role.GRADIENT)
+def gradient_histogram(trace: Trace, site: Site, name: str, step: int | None = None) -> Histogram:
+    """Return the gradients of a parameter: one bin an octave of their size, edges as decimal logarithms.
+
+    It has at most `MAX_FRAMES` of the sampled steps, and `step` if that was sampled.
+    """
+    found = _frames(trace, site, Role.GRADIENT, step)
     octaves = np.array([s.histogram.sum(0)[1:-1].reshape(-1, BINS_PER_OCTAVE).sum(1) for _, s in found], dtype=float)
     filled = np.flatnonzero(octaves.sum(0))
     first, last = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 1)
@@ -198,9 +221,10 @@ def gradient_sites(trace: Trace) -> list[Site]:
     return _measured(trace, trace.of_kind(Kind.PARAMETER), Role.GRADIENT)[:MAX_SITES]
 
 
-def _frames(trace: Trace, site: Site, role: Role) -> list[tuple[int, TensorSummary]]:
-    steps = shown_steps(trace.steps_of(site, role), MAX_FRAMES)
-    found = [(step, trace.summary(site, role, step)) for step in steps]
+def _frames(trace: Trace, site: Site, role: Role, also: int | None = None) -> list[tuple[int, TensorSummary]]:
+    known = trace.steps_of(site, role)
+    steps = {*shown_steps(known, MAX_FRAMES), *({also} & set(known))}
+    found = [(step, trace.summary(site, role, step)) for step in sorted(steps)]
     return [(step, summary) for step, summary in found if summary is not None]
 
 
@@ -338,7 +362,7 @@ def depth_slopes(trace: Trace) -> list[str]:
         stds = [0.0 if s is None or s.nonfinite else s.std for s in gradients]
         known = [(k, math.log10(std)) for k, std in enumerate(stds) if std > 0 and math.isfinite(std)]
         if len(known) >= MIN_LAYERS:  # a decade a layer back is one less a layer on
-            slope = -float(np.polyfit(*zip(*known, strict=True), 1)[0])
+            slope = -float(np.polyfit([k for k, _ in known], [log10 for _, log10 in known], 1)[0])
             said.append(_slope("backward", last, first, slope, len(known)))
     return said
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ NAMES: dict[str, str] = {
 }
 """The charts by name, in the order of the page, with their titles."""
 
+SLIDERS = ("activations", "gradients")
+"""Those that show one step at a time."""
+
 HALO = "halo"  # the style that a page may give a broad stroke in its own colour
 MOST_RANGES = 24  # findings whose steps are shown below the loss
 MOST_FIXES = 24
@@ -53,16 +57,22 @@ class NoChartError(ValueError):
     """There is no such chart, or this run has nothing to show in it, or it cannot be written."""
 
 
-def chart(report: Report, name: str) -> alt.TopLevelMixin:
-    """Return one chart of a report, by a name of `NAMES`.
+def chart(report: Report, name: str, step: int | None = None) -> alt.TopLevelMixin:
+    """Return one chart of a report, by a name of `NAMES`; of histograms those of a sampled `step`, else of the first.
 
-    Raises NoChartError for another name and where the run has nothing to show, ImportError without the extra `html`.
+    Raises NoChartError for another name, for a step that is not shown or a chart that has none to choose, and where the
+    run has nothing to show; ImportError without the extra `html`.
     """
     if name not in NAMES:
         raise NoChartError(f"no chart {name!r}; choose from {', '.join(NAMES)}")
+    if step is not None and name not in SLIDERS:
+        raise NoChartError(f"the chart {name!r} shows all steps at once; one can be chosen for {' and '.join(SLIDERS)}")
     altair()
     with unvalidated():
-        made = _MAKERS[name](report)
+        try:
+            made = _MAKERS[name](report) if step is None else _histograms(report, name, step)
+        except panels.NoStepError as error:
+            raise NoChartError(str(error)) from None
     if made is None:
         raise NoChartError(f"nothing to show in the chart {name!r}: the run has no numbers for it")
     titled: alt.TopLevelMixin = (
@@ -223,12 +233,10 @@ def _finding_bars(alt: Any, ranges: data.Rows, x: Any) -> Any:
     return (bar + begin + label).properties(width=WIDTH, height=alt.Step(20))
 
 
-def _activations(report: Report) -> Any:
-    return panels.side_by_side(panels.activation_histograms(report), magnitudes=False)
-
-
-def _gradients(report: Report) -> Any:
-    return panels.side_by_side(panels.gradient_histograms(report), magnitudes=True)
+def _histograms(report: Report, name: str, step: int | None = None) -> Any:
+    magnitudes = name == "gradients"
+    made = panels.gradient_histograms(report, step) if magnitudes else panels.activation_histograms(report, step)
+    return panels.side_by_side(report, made, magnitudes=magnitudes, step=step)
 
 
 def _saturation(report: Report) -> Any:
@@ -350,10 +358,10 @@ def _fix(number: int, fix: AppliedFix) -> Any:
 
 _MAKERS: dict[str, Callable[[Report], Any]] = {
     "loss": _loss,
-    "activations": _activations,
+    "activations": partial(_histograms, name="activations"),
     "saturation": _saturation,
     "dead-units": panels.dead_units,
-    "gradients": _gradients,
+    "gradients": partial(_histograms, name="gradients"),
     "updates": _updates,
     "depth": _depth,
     "batchnorm": _batch_norms,

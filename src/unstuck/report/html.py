@@ -17,7 +17,7 @@ from typing import Any
 
 from unstuck.findings import Finding
 from unstuck.report import chartdata as data
-from unstuck.report.charts import NAMES
+from unstuck.report.charts import NAMES, SLIDERS
 from unstuck.report.lesson import lesson
 from unstuck.report.pagedata import as_json, numbers
 from unstuck.report.report import AppliedFix, Report, recent_loss, shared, starting_loss
@@ -70,8 +70,6 @@ NOTHING = {
     "batchnorm": "The network has no batch normalisation with running statistics.",
 }
 IN_ORDER = "Root causes in the order in which they act; what one explains should go when it is mended."
-CARDS = ("activations", "dead-units", "gradients")
-SLIDERS = ("activations", "gradients")
 
 
 def render(report: Report) -> str:
@@ -301,6 +299,8 @@ def _charts(report: Report, content: dict[str, Any]) -> Iterator[str]:
         elif name in content["charts"]:
             body = f'<div class="chart" data-chart="{name}" role="img" aria-label="{title}"></div>'
         if body is not NOTHING[name]:
+            if cut := data.left_out(report.trace, name):
+                body = f'<p class="muted">{cut}</p>{body}'
             slopes = data.depth_slopes(report.trace) if name == "depth" else []
             more = f"<ul>{''.join(f'<li>{user(slope)}</li>' for slope in slopes)}</ul>" if slopes else ""
             body = _figure(name, f"{more}{body}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from unstuck.report import chartdata as data
 from unstuck.report.report import Report
@@ -53,9 +53,14 @@ def histogram_layers(source: Any, *, magnitudes: bool) -> Any:
     return alt.layer(shade, *bars, outline, *ends)
 
 
-def histogram_rows(made: data.Histogram, frame: int) -> data.Rows:
-    """Return the rows that `histogram_layers` draws for the k-th step of a histogram."""
+def histogram_rows(made: data.Histogram, frame: int, steps: list[int]) -> data.Rows:
+    """Return the rows that `histogram_layers` draws for the k-th step of a histogram.
+
+    `steps` are all that a slider has; `frame` is that step's place among them, `until` that of the next one.
+    """
     low, high = clipped_interval(made)
+    begin = steps.index(made.steps[frame]) if frame else 0
+    until = steps.index(made.steps[frame + 1]) if frame + 1 < len(made.steps) else len(steps)
     return [
         {
             "name": made.name,
@@ -66,7 +71,8 @@ def histogram_rows(made: data.Histogram, frame: int) -> data.Rows:
             "low": low,
             "high": high,
             "switch": data.is_rectifier(made.site),
-            "frame": frame,
+            "frame": begin,
+            "until": until,
             "note": f"step {made.steps[frame]:,}: {made.notes[frame]}",
         }
         for k in range(made.shares.shape[1])
@@ -81,23 +87,56 @@ def clipped_interval(made: data.Histogram) -> tuple[float | None, float | None]:
     return (low, high) if low < high else (None, None)
 
 
-def side_by_side(made: list[data.Histogram], *, magnitudes: bool) -> Any:
-    """Return histograms side by side with a slider over their steps; the first one is shown at first."""
+class NoStepError(ValueError):
+    """A place was not sampled at the step that was asked for."""
+
+
+Small = TypeVar("Small", data.Histogram, data.UnitMap)
+
+
+def chosen(report: Report, made: list[Small]) -> tuple[list[Small], str]:
+    """Return at most `PANELS` small charts, those of places that findings name first; and what is left out, in words.
+
+    They stay in the order of execution.
+    """
+    if len(made) <= PANELS:
+        return made, ""
+    blamed = {finding.site_index for finding in report.findings}
+    kept = sorted(range(len(made)), key=lambda k: made[k].site.index not in blamed)[:PANELS]
+    named = ", those that findings name first" if blamed & {one.site.index for one in made} else ""
+    return [made[k] for k in sorted(kept)], f"{PANELS} of {len(made)} places{named}"
+
+
+def side_by_side(report: Report, made: list[data.Histogram], *, magnitudes: bool, step: int | None = None) -> Any:
+    """Return histograms side by side with a slider over their steps; shown at first is `step`, else the first one.
+
+    Raises NoStepError for a step that no histogram has.
+    """
     alt = altair()
     if not made:
         return None
-    rows = [row for h in made[:PANELS] for frame in range(len(h.steps)) for row in histogram_rows(h, frame)]
-    last = max(len(h.steps) for h in made[:PANELS]) - 1
-    slider = alt.param(name="frame", value=0, bind=alt.binding_range(min=0, max=last, step=1, name="sampled step "))
+    made, left_out = chosen(report, made)
+    steps = sorted({at for h in made for at in h.steps})
+    if step is not None and step not in steps:
+        near = sorted(sorted(steps, key=lambda at: abs(at - step))[:6])
+        raise NoStepError(f"step {step:,} was not sampled; near it are {', '.join(map(str, near))}")
+    rows = [row for h in made for frame in range(len(h.steps)) for row in histogram_rows(h, frame, steps)]
+    bind = alt.binding_range(min=0, max=len(steps) - 1, step=1, name="sampled step ")
+    slider = alt.param(name="frame", value=0 if step is None else steps.index(step), bind=bind)
     layers = histogram_layers(alt.Undefined, magnitudes=magnitudes)
     return (
         alt.layer(*layers.layer, note_above(alt), data=values(rows))
         .properties(width=220, height=110)
-        .facet(facet=alt.Facet("name:N", sort=[h.name for h in made[:PANELS]], title=None), columns=3)
-        .transform_filter("datum.frame == frame")
+        .facet(facet=alt.Facet("name:N", sort=[h.name for h in made], header=_header(alt, left_out)), columns=3)
+        .transform_filter("datum.frame <= frame && frame < datum.until")
         .resolve_scale(x="independent", y="independent")
         .add_params(slider)
     )
+
+
+def _header(alt: Any, left_out: str) -> Any:
+    """Return the heads of small charts, with one above all that says what is left out."""
+    return alt.Header(title=left_out or None, titleAnchor="start", titleFontWeight="normal")
 
 
 def note_above(alt: Any) -> Any:
@@ -108,18 +147,18 @@ def note_above(alt: Any) -> Any:
     return label.encode(x=alt.value(0), y=alt.value(-2), text="note:N")
 
 
-def activation_histograms(report: Report) -> list[data.Histogram]:
-    """Return the histograms of all activation functions' inputs, in order of execution."""
+def activation_histograms(report: Report, step: int | None = None) -> list[data.Histogram]:
+    """Return the histograms of all activation functions' inputs, in order of execution; one of them that of `step`."""
     called = data.names(report.trace)
     sites = data.activations(report.trace)
-    return [data.activation_histogram(report.trace, site, called[site.index]) for site in sites]
+    return [data.activation_histogram(report.trace, site, called[site.index], step) for site in sites]
 
 
-def gradient_histograms(report: Report) -> list[data.Histogram]:
-    """Return the histograms of all parameters' gradients, in order of execution."""
+def gradient_histograms(report: Report, step: int | None = None) -> list[data.Histogram]:
+    """Return the histograms of all parameters' gradients, in order of execution; one of them that of `step`."""
     called = data.names(report.trace)
     sites = data.gradient_sites(report.trace)
-    return [data.gradient_histogram(report.trace, site, called[site.index]) for site in sites]
+    return [data.gradient_histogram(report.trace, site, called[site.index], step) for site in sites]
 
 
 def unit_maps(report: Report) -> list[data.UnitMap]:
@@ -152,7 +191,7 @@ def unit_layer(source: Any) -> Any:
 def dead_units(report: Report) -> Any:
     """Return the maps of units side by side; None when the run has none."""
     alt = altair()
-    maps = unit_maps(report)[:PANELS]
+    maps, left_out = chosen(report, unit_maps(report))
     if not maps:
         return None
     rows = [
@@ -164,6 +203,6 @@ def dead_units(report: Report) -> Any:
     return (
         alt.layer(unit_layer(alt.Undefined), note_above(alt), data=values(rows))
         .properties(width=220, height=160)
-        .facet(facet=alt.Facet("name:N", sort=[made.name for made in maps], title=None), columns=3)
+        .facet(facet=alt.Facet("name:N", sort=[made.name for made in maps], header=_header(alt, left_out)), columns=3)
         .resolve_scale(x="independent", y="independent")
     )
