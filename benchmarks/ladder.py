@@ -23,7 +23,7 @@ from unstuck.lm import compiled, stacked
 from unstuck.lm.data import SHIPPED, read_words
 from unstuck.lm.examples import build_corpus
 from unstuck.lm.ranks import cores
-from unstuck.lm.stages import BATCH, CONTEXT, MOMENTUM, RATE, STAGES, STEPS, Stage, batches, start
+from unstuck.lm.stages import BATCH, CONTEXT, MOMENTUM, RATE, STAGES, STEPS, Stage, batches, split_by, start
 
 
 def lecture_loop(stage: Stage, x: torch.Tensor, y: torch.Tensor, symbols: int, steps: int) -> None:
@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=8)
     options = parser.parse_args()
-    corpus = build_corpus(read_words(options.data), CONTEXT)
+    words = read_words(options.data)
+    corpus = build_corpus(words, CONTEXT, split_by(words.words))
     x, y, symbols, steps = corpus.train.contexts, corpus.train.targets, len(corpus.vocabulary), options.steps
     data = x.numpy().astype(np.int32), y.numpy().astype(np.int32)
     keys = [(stage, seed) for stage in STAGES.values() for seed in range(options.seeds)]

@@ -31,7 +31,8 @@ def results(data: dict[str, Any]) -> Results:
         for stage, held in runs.items()
         for run in held
     }
-    return Results(Plan(tuple(STAGES[name] for name in runs), data["seeds"], data["steps"]), measured, {})
+    plan = Plan(tuple(STAGES[name] for name in runs), data["seeds"], data["steps"])
+    return Results(plan, measured, {}, data["data"].get("split", "words"))
 
 
 def command(data: dict[str, Any]) -> str:

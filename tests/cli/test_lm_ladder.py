@@ -159,7 +159,9 @@ def test_deep(ladder: Ladder, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith("initialisation       layer   saturated  activation std  gradient std  grad:data")
     assert len([line for line in lines if line.startswith("gain")]) == 36
+    assert lines[-1] == "Split 80/10/10 by distinct word."
     data = json.loads((tmp_path / "deep.json").read_text())
+    assert data["data"]["split"] == "words"
     assert [(run["gain"], run["batchnorm"]) for run in data["runs"]][3] == ("1", True)
     assert data["runs"][0]["layers"][5]["saturated"] is None
     assert json.loads(ladder("--deep", "--steps", 3, "--output-format", "json").stdout) == data

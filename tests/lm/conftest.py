@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from unstuck.lm import stages
 from unstuck.lm.data import WordList, read_words
 from unstuck.lm.examples import Corpus, build_corpus
 from unstuck.lm.model import ModelConfig
@@ -30,6 +32,15 @@ def one_thread() -> Iterator[None]:
 def words() -> WordList:
     shipped = read_words()
     return replace(shipped, words=shipped.words[:400], lines=shipped.lines[:400])
+
+
+@pytest.fixture
+def lectures(monkeypatch: pytest.MonkeyPatch) -> WordList:
+    """Sixty lines, ten of which stand twice, that pass for the lecture's list."""
+    held = read_words().words[:50]
+    words = held + held[:10]
+    monkeypatch.setattr(stages, "LECTURE_WORDS", sha256("\n".join(words).encode()).hexdigest())
+    return WordList(words, list(range(1, 61)), "names.txt", stages.LECTURE_WORDS)
 
 
 @pytest.fixture(scope="session")

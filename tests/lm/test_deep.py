@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from unstuck.lm import deep
 from unstuck.lm.data import WordList
 from unstuck.lm.deep import GAINS, DeepRun, build, deep_table, run_deep
 from unstuck.lm.errors import LmError
+from unstuck.lm.examples import Corpus, build_corpus
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,19 @@ def test_all_six_are_run_in_order(words: WordList) -> None:
     assert [run.title for run in run_deep(words, 1, on_run=told.append)] == told
     assert told[0] == "gain 1"
     assert told[-1] == "gain 3, BatchNorm"
+
+
+def test_the_lectures_list_is_split_as_in_the_lecture(lectures: WordList, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+
+    def watched(words: WordList, context: int, by: str) -> Corpus:
+        chosen.append(by)
+        return build_corpus(words, context, by)
+
+    monkeypatch.setattr(deep, "build_corpus", watched)
+    run_deep(lectures, 1)
+    run_deep(replace(lectures, words=lectures.words[1:]), 1)
+    assert chosen == ["lines", "words"]
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -76,7 +92,6 @@ def test_batchnorm_makes_every_gain_alike(runs: dict[tuple[str, bool], DeepRun])
 
 
 def test_numbers_are_those_of_a_plain_first_step(runs: dict[tuple[str, bool], DeepRun], words: WordList) -> None:
-    from unstuck.lm.examples import build_corpus
     from unstuck.lm.stages import batches
 
     corpus = build_corpus(words, 3)

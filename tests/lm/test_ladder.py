@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from unstuck.lm.data import WordList
 from unstuck.lm.errors import LmError
+from unstuck.lm.examples import build_corpus
 from unstuck.lm.ladder import Ladder, Plan, engine_of
 from unstuck.lm.ranks import Ranks
 from unstuck.lm.stages import stages_of
@@ -29,6 +33,21 @@ def test_unknown_engines_are_refused() -> None:
 def test_results_before_the_end_are_refused(words: WordList) -> None:
     with pytest.raises(LmError, match="train it to its end first"):
         Ladder(Plan(TWO, 1, 10), words).results()
+
+
+def test_only_the_lectures_list_is_split_by_line(lectures: WordList) -> None:
+    """As the lecture does; its 60 lines are 50 names."""
+    by_line, by_word = (build_corpus(lectures, 3, by) for by in ("lines", "words"))
+    assert len(by_line.train) != len(by_word.train)
+    ladder = Ladder(Plan(TWO, 1, 10), lectures)
+    assert torch.equal(ladder.corpus.train.contexts, by_line.train.contexts)
+    assert ladder.split == "lines"
+    other = Ladder(Plan(TWO, 1, 10), replace(lectures, words=lectures.words[1:]))
+    assert other.split == "words"
+
+
+def test_results_say_how_the_words_were_split(lectures: WordList) -> None:
+    assert finished(lectures, Plan(stages_of("4"), 1, 2), "torch").results().split == "lines"
 
 
 def finished(words: WordList, plan: Plan, engine: str = "compiled", ranks: Ranks | None = None) -> Ladder:

@@ -58,6 +58,24 @@ def test_other_steps_and_other_data_are_refused(saved: Path, words: WordList) ->
         open_folder(saved, words, 1500)
 
 
+def test_ladders_of_another_split_are_refused(lectures: WordList, words: WordList, tmp_path: Path) -> None:
+    """Those that do not say were split by word."""
+    for name, held, text in (
+        ("lecture", lectures, "split by words, now they are split by lines"),
+        ("other", words, ""),
+    ):
+        folder = tmp_path / name
+        open_folder(folder, held, 1500)
+        record = json.loads((folder / "ladder.json").read_text())
+        assert record.pop("split") == ("lines" if text else "words")
+        (folder / "ladder.json").write_text(json.dumps(record))
+        if text:
+            with pytest.raises(LmError, match=text):
+                open_folder(folder, held, 1500)
+        else:
+            open_folder(folder, held, 1500)
+
+
 def test_a_file_in_the_folders_place_is_refused(words: WordList, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LmError, match="is a file"):

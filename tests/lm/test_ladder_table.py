@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,14 @@ def test_where_the_lectures_loss_lies(shift: float, word: str) -> None:
     """The lecture's validation loss of this stage is 2.1070; these four have a deviation of 0.0129."""
     losses = [2.107 + shift + spread for spread in (-0.015, 0.005, -0.005, 0.015)]
     assert f"2.1070 {word}" in render(results({"kaiming": losses}), "")
+
+
+def test_the_split_stands_under_the_table() -> None:
+    found = results(TWO)
+    assert "Split 80/10/10 by distinct word.\n" in render(found, "a reason")
+    found = replace(found, split="lines")
+    assert "Split 80/10/10 by line, as in the lecture.\n" in render(found, "")
+    assert as_data(found, "", "names.txt", "00")["data"]["split"] == "lines"
 
 
 def test_text_and_markdown_hold_the_same_cells() -> None:

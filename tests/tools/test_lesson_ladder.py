@@ -1,6 +1,7 @@
 """The ladder's tables stand in the lesson and in the README as soon as there are results, and say what these say."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tools.lesson_ladder import BEGIN, END, filled, section, table
@@ -80,6 +81,8 @@ def test_the_tables_are_those_of_the_command(results, incomparable):
 
 def test_results_are_read_back(results, data):
     assert lesson_ladder.results(data) == results
+    data["data"]["split"] = "lines"
+    assert lesson_ladder.results(data) == replace(results, split="lines")
 
 
 @pytest.mark.parametrize(

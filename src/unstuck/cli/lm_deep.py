@@ -12,7 +12,8 @@ from unstuck.cli.lm_common import note
 from unstuck.lm.data import WordList
 from unstuck.lm.deep import DeepRun, deep_table, run_deep
 from unstuck.lm.ladder_store import save_json
-from unstuck.lm.ladder_table import finite
+from unstuck.lm.ladder_table import SPLIT, finite
+from unstuck.lm.stages import split_by
 from unstuck.lm.tables import draw
 
 FILE = "deep.json"
@@ -30,11 +31,12 @@ def deep(words: WordList, steps: int, out: Path | None, output_format: str) -> l
         {"gain": run.gain, "batchnorm": run.norm, "layers": [finite(asdict(layer)) for layer in run.layers]}
         for run in runs
     ]
-    data = {"data": {"source": words.source, "sha256": words.sha256}, "steps": steps, "runs": layers}
+    split = split_by(words.words)
+    data = {"data": {"source": words.source, "sha256": words.sha256, "split": split}, "steps": steps, "runs": layers}
     if output_format == "json":
         typer.echo(json.dumps(data, indent=1))
     else:
-        typer.echo(f"{draw(*deep_table(runs), markdown=output_format == 'markdown')}\n\n{READING}")
+        typer.echo(f"{draw(*deep_table(runs), markdown=output_format == 'markdown')}\n\n{READING}\n{SPLIT[split]}")
     if out:
         note(f"numbers of every layer in {save_json(out / FILE, data)}")
     return runs

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from unstuck.lm.data import WordList
 from unstuck.lm.errors import require_whole
 from unstuck.lm.examples import Corpus, build_corpus
-from unstuck.lm.stages import BLOCK, CONTEXT, EMBEDDING, FAN_IN, RATE, batches
+from unstuck.lm.stages import BLOCK, CONTEXT, EMBEDDING, FAN_IN, RATE, batches, split_by
 
 WIDTH, LAYERS = 100, 6
 GAINS = {"1": 1.0, "5/3": 5 / 3, "3": 3.0}
@@ -79,10 +79,12 @@ def run_deep(
 ) -> list[DeepRun]:
     """All six runs on the training part of `words`; `on_run` is told the title of each before it starts.
 
+    The lecture's list is split by line, as the lecture does, any other by distinct word.
+
     Raises LmError for a number of steps that is not in 1 … 1,000,000, and for words that cannot be split.
     """
     require_whole("--steps", steps, 1, 1_000_000)
-    corpus = build_corpus(words, CONTEXT)
+    corpus = build_corpus(words, CONTEXT, split_by(words.words))
     runs = []
     for norm, gain in product((False, True), GAINS):
         on_run(f"gain {gain}{', BatchNorm' if norm else ''}")

@@ -17,7 +17,7 @@ from unstuck.lm.errors import LmError, require_choice, require_whole
 from unstuck.lm.examples import Corpus, build_corpus
 from unstuck.lm.ladder_measures import WIDTH, Grouped, Measured, measure
 from unstuck.lm.ranks import Ranks
-from unstuck.lm.stages import BLOCK, CONTEXT, FloatArray, IntArray, Network, Stage, batches, rates, start
+from unstuck.lm.stages import BLOCK, CONTEXT, FloatArray, IntArray, Network, Stage, batches, rates, split_by, start
 
 ENGINES = ("compiled", "torch")
 MOST_SEEDS = 10_000
@@ -63,19 +63,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """Every run's numbers, and its training loss by blocks: (B,) each."""
+    """Every run's numbers, its training loss by blocks, (B,) each, and how the words were split."""
 
     plan: Plan
     measured: dict[Key, Measured]
     curves: dict[Key, npt.NDArray[np.float64]]
+    split: str = "words"
 
 
 class Ladder:
-    """This process's runs of a plan, on one word list split 80/10/10 by word."""
+    """This process's runs of a plan, on one list, split 80/10/10: the lecture's by line, others by distinct word."""
 
     def __init__(self, plan: Plan, words: WordList, ranks: Ranks | None = None) -> None:
         self.plan, self.ranks = plan, ranks or Ranks()
-        self.corpus: Corpus = build_corpus(words, CONTEXT)
+        self.split = split_by(words.words)
+        self.corpus: Corpus = build_corpus(words, CONTEXT, self.split)
         self.symbols = len(self.corpus.vocabulary)
         examples = self.corpus.train
         self.contexts: IntArray = examples.contexts.numpy().astype(np.int32)
@@ -148,6 +150,7 @@ class Ladder:
             self.plan,
             {key: Measured.row(row[:WIDTH]) for key, row in zip(keys, rows, strict=True)},
             {key: row[WIDTH:] for key, row in zip(keys, rows, strict=True)},
+            self.split,
         )
 
 

@@ -1,7 +1,7 @@
 """A ladder on disk: ladder.json says what it is of, one safetensors file a run holds how far it has come; no pickle.
 
-A folder belongs to one word list and one number of steps. Stages and seeds may be added: runs that are there go on
-from where they are, or are done. Every file is written whole or not at all.
+A folder belongs to one word list, one split of it and one number of steps. Stages and seeds may be added: runs
+that are there go on from where they are, or are done. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unstuck.lm.data import WordList
 from unstuck.lm.errors import LmError
 from unstuck.lm.files import require_writable, write_atomically
 from unstuck.lm.ladder import Run
-from unstuck.lm.stages import BLOCK
+from unstuck.lm.stages import BLOCK, split_by
 
 FORMAT = "unstuck-ladder"
 VERSION = 1
@@ -31,8 +31,8 @@ RESULTS = "results.json"
 def open_folder(folder: Path, words: WordList, steps: int) -> None:
     """Make `folder` one of this word list and number of steps; raises LmError when it is of others."""
     require_writable(folder)
-    path = folder / FILE
-    wanted = {"format": FORMAT, "version": VERSION, "steps": steps, "data": words.sha256}
+    path, split = folder / FILE, split_by(words.words)
+    wanted = {"format": FORMAT, "version": VERSION, "steps": steps, "data": words.sha256, "split": split}
     if not path.exists():
         record = {**wanted, "source": words.source}
         _write(path, json.dumps(record, indent=1).encode("ascii"))
@@ -40,6 +40,9 @@ def open_folder(folder: Path, words: WordList, steps: int) -> None:
     held = _read_record(path)
     if held.get("data") != words.sha256:
         raise LmError(f"{folder} holds a ladder of other data ({held.get('source')}): choose another --out")
+    before = held.get("split", "words")  # as all ladders were split that do not say
+    if before != split:
+        raise LmError(f"{folder} holds a ladder split by {before}, now they are split by {split}: choose another --out")
     if held.get("steps") != steps:
         raise LmError(f"{folder} holds a ladder of {held.get('steps')} steps, not {steps}: choose another --out")
 

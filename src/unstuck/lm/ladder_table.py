@@ -17,6 +17,10 @@ from unstuck.lm.stages import STEPS, Stage, is_lectures
 from unstuck.lm.statistics import Estimate, estimate
 from unstuck.lm.tables import draw
 
+SPLIT = {
+    "lines": "Split 80/10/10 by line, as in the lecture.",
+    "words": "Split 80/10/10 by distinct word.",
+}
 NEITHER, IN_RUNS, IN_MEAN = "outside", "in runs", "in mean"
 
 
@@ -82,7 +86,7 @@ def render(results: Results, incomparable: str, *, markdown: bool = False) -> st
     """The two tables and how to read them; lines end with no newline at the very end."""
     seeds, steps = results.plan.seeds, step_rows(results)
     stages = draw(*_stage_table(stage_rows(results), not incomparable), markdown=markdown)
-    parts = [stages, _reading(seeds, incomparable)]
+    parts = [stages, _reading(seeds, incomparable, results.split)]
     if steps:
         parts += [draw(*_step_table(steps, seeds), markdown=markdown), _reading_steps(seeds)]
     return "\n\n".join(parts)
@@ -106,7 +110,7 @@ def as_data(results: Results, incomparable: str, words: str, sha256: str) -> dic
     ]
     data: dict[str, Any] = finite(
         {
-            "data": {"source": words, "sha256": sha256},
+            "data": {"source": words, "sha256": sha256, "split": results.split},
             "steps": results.plan.steps,
             "seeds": results.plan.seeds,
             "incomparable": incomparable or None,
@@ -170,10 +174,11 @@ def _signed(found: Estimate) -> str:
     return f"{found.mean:+.4f}" + ("" if math.isnan(found.half) else f" ± {found.half:.4f}")
 
 
-def _reading(seeds: int, incomparable: str) -> str:
+def _reading(seeds: int, incomparable: str, split: str) -> str:
     lines = [
         "Losses in nats"
-        + (f": mean ± 95 % interval (Student's t) over {seeds} seeds." if seeds > 1 else " of one seed."),
+        + (f": mean ± 95 % interval (Student's t) over {seeds} seeds." if seeds > 1 else " of one seed.")
+        + f" {SPLIT[split]}",
         "Saturated (|tanh| > 0.99) and dead units (saturated on every example): first batch → training set at the end.",
     ]
     if incomparable:

@@ -146,3 +146,8 @@ def is_lectures(words: Sequence[str]) -> bool:
     from hashlib import sha256
 
     return sha256("\n".join(words).encode()).hexdigest() == LECTURE_WORDS
+
+
+def split_by(words: Sequence[str]) -> str:
+    """How the ladder splits these words: the lecture's list by line, as the lecture does, others by distinct word."""
+    return "lines" if is_lectures(words) else "words"
