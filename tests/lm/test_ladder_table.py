@@ -68,6 +68,28 @@ def test_verdicts(later: list[float], verdict: str) -> None:
     assert line.endswith(verdict)
 
 
+@pytest.mark.parametrize("held", [[2.107], [2.1, math.nan]])
+def test_without_an_interval_there_is_no_verdict(held: list[float]) -> None:
+    """Neither of one seed nor where a run diverged."""
+    found = results({"kaiming": held})
+    row = next(line for line in render(found, "", markdown=True).splitlines() if line.startswith("| kaiming |"))
+    assert row.endswith(" | 2.1070 |")
+    assert as_data(found, "", "names.txt", "00")["stages"][0]["lecture"]["val"] == {"loss": "2.1070", "lies": None}
+
+
+def test_one_seed_has_no_legend_of_verdicts() -> None:
+    text = render(results({"kaiming": [2.107]}), "")
+    assert "whether these agree cannot be told from one seed" in text
+    assert "in mean" not in text
+
+
+def test_the_legend_says_that_rounding_is_allowed_for() -> None:
+    """Of 2.13, the loss of the stage before, 2.1349 may be what was rounded."""
+    text = render(results({"small-output": [2.1348, 2.1350, 2.1349, 2.1349]}), "")
+    assert "2.13 in mean" in text
+    assert "widened by what the\nloss was rounded by (half a unit of its last digit)" in text
+
+
 @pytest.mark.parametrize(
     ("shift", "word"), [(0.0, "in mean"), (0.04, "in runs"), (-0.04, "in runs"), (0.08, "outside"), (-0.08, "outside")]
 )

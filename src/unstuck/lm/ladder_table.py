@@ -130,7 +130,10 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _place(found: Estimate, published: str) -> str:
+def _place(found: Estimate, published: str) -> str | None:
+    """Where the lecture's loss lies; None for a single seed, which has no interval."""
+    if math.isnan(found.half):
+        return None
     if found.holds(published):
         return IN_MEAN
     return IN_RUNS if found.holds_run(published) else NEITHER
@@ -148,7 +151,7 @@ def _stage_table(rows: list[StageRow], compared: bool) -> tuple[list[str], list[
             found, published = getattr(row, part), getattr(row.stage, part)
             line.append(_interval(found))
             if compared:
-                line.append(f"{published} {_place(found, published)}")
+                line.append(" ".join(filter(None, (published, _place(found, published)))))
         lines.append(line)
     return header, lines
 
@@ -183,10 +186,13 @@ def _reading(seeds: int, incomparable: str, split: str) -> str:
     ]
     if incomparable:
         lines.append(f"No column for the lecture: {incomparable}.")
+    elif seeds == 1:
+        lines.append("Lecture: the loss of its one run; whether these agree cannot be told from one seed.")
     else:
         lines += [
-            f'Lecture: the loss of its one run. "{IN_MEAN}": it lies in the interval of the mean; "{IN_RUNS}": only in',
-            f'the wider one in which 95 % of single runs lie; "{NEITHER}": in neither.',
+            f'Lecture: the loss of its one run. "{IN_MEAN}": it lies in the interval of the mean, widened by what the',
+            f'loss was rounded by (half a unit of its last digit); "{IN_RUNS}": only in the interval that holds 95 % of',
+            f'further single runs, widened alike; "{NEITHER}": in neither.',
         ]
     return "\n".join(lines)
 

@@ -51,11 +51,15 @@ class Estimate:
     one_run: float
 
     def holds(self, published: str) -> bool:
-        """Whether a number printed with these digits may lie in the interval of the mean."""
+        """Whether a number printed with these digits may lie in the interval of the mean.
+
+        Its rounding is allowed for: the interval is widened by half a unit of its last digit. False where there is no
+        interval, as for a single run: ask for `half` first.
+        """
         return _overlaps(self.mean, self.half, published)
 
     def holds_run(self, published: str) -> bool:
-        """Whether it may lie where a further single run does in 95 % of cases."""
+        """Whether it may lie where a further single run does in 95 % of cases; its rounding is allowed for."""
         return _overlaps(self.mean, self.one_run, published)
 
     @property
