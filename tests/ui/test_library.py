@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unstuck.trace.folder import FOLDER
+from unstuck.trace.folder import FOLDER, describe
 from unstuck.trace.store import is_run
 from unstuck.ui import library
 from unstuck.ui.library import Library
@@ -97,3 +97,25 @@ class TestFound:
             ("second", "second.py", False),
             ("first", "first.py", True),
         ]
+
+
+def test_a_run_is_read_again_when_it_has_changed_or_may_have_ended_and_not_else(folder, stored, monkeypatch):
+    change(folder / FOLDER / "second.sqlite", **RUNNING)
+    read = []
+    monkeypatch.setattr(library, "describe", lambda path: read.append(path.stem) or describe(path))
+    served = Library(folder)
+
+    def looked_at() -> list[str]:
+        read.clear()
+        assert len(served.listed()) == 2 + (folder / FOLDER / "third.sqlite").exists()
+        return sorted(read)
+
+    assert looked_at() == ["first", "second"]
+    assert looked_at() == ["second"]  # it runs: its process may be gone
+    change(folder / FOLDER / "first.sqlite", run={"steps": 31})
+    assert looked_at() == ["first", "second"]
+    assert {run.steps for _, run in served.listed()} == {30, 31}
+    place(stored, folder, "third")
+    change(folder / FOLDER / "second.sqlite", ended="now", process=1)
+    assert looked_at() == ["second", "third"]
+    assert looked_at() == []

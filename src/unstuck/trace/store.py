@@ -8,6 +8,7 @@ values of the objective), `sources` (the text of the files that sites lie in, to
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -117,7 +118,7 @@ def bytes_of(path: Path) -> int:
 
 def files_of(path: Path) -> list[Path]:
     """Return the files of a stored run that exist."""
-    return [file for side in ("", *SIDES) if (file := Path(f"{path}{side}")).is_file()]
+    return [Path(name) for side in ("", *SIDES) if os.path.isfile(name := f"{path}{side}")]
 
 
 def is_run(path: Path) -> bool:
@@ -188,8 +189,9 @@ def _open(path: Path, stack: ExitStack) -> sqlite3.Connection:
         try:
             db.execute("PRAGMA user_version")
             return db
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             db.close()
+            raise
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unstuck-")))
     for file in files_of(path):
         if not file.name.endswith("-shm"):
