@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import linecache
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from hypothesis import settings
 
 from slow import pytest_addoption, pytest_collection_modifyitems  # noqa: F401  (hooks, found here by their names)
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a shell without job control
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # processes that tests start have the system's default then
 os.environ["UNSTUCK_RECORD"] = "0"  # runs are kept where a test is about that, and nowhere else
 
 settings.register_profile("untimed", deadline=None)
