@@ -24,6 +24,7 @@ FOLDERS = {
     "D": ("data", "DATA"),
     "T": ("loop", "UPDATE"),
     "S": ("attention", "ACTIVATION"),
+    "R": ("ranks", "DATA"),
 }
 
 RULE = '''"""{code}. After <who found it, where: a paper or a page, with its address>."""

@@ -40,13 +40,13 @@ class Result(NamedTuple):
         return math.isfinite(self.fixed) and (self.is_worse or not self.must_be_worse)
 
 
-def final_metric(script: Path, name: str, processes: Processes) -> float:
-    """Run a program on one thread and return the number of the one line `NAME NUMBER` it prints.
+def final_metric(script: Path, name: str, processes: Processes, ranks: int = 1) -> float:
+    """Run a program on one thread (in so many processes) and return the number of the one line `NAME NUMBER` it prints.
 
     Raises ProgramError when the program fails, runs too long, or prints that line not exactly once.
     """
     label = f"{script.parent.name}/{script.name}"
-    printed = processes.run([str(script)], label=label, time_limit=TIME_LIMIT)
+    printed = processes.run([str(script)], label=label, time_limit=TIME_LIMIT, ranks=ranks)
     values = [line.removeprefix(name) for line in printed.splitlines() if line.startswith(f"{name} ")]
     if len(values) != 1:
         raise ProgramError(f"{label} printed {len(values)} lines '{name} NUMBER', not one")
@@ -59,7 +59,8 @@ def final_metric(script: Path, name: str, processes: Processes) -> float:
 def run_pair(folder: Path, processes: Processes) -> Result:
     """Run both programs of a folder and compare them as its expect.toml says."""
     expect = tomllib.loads((folder / "expect.toml").read_text(encoding="utf-8"))
-    faulty, fixed = (final_metric(folder / name, expect["metric"], processes) for name in ("faulty.py", "fixed.py"))
+    metric, ranks = expect["metric"], expect.get("processes", 1)
+    faulty, fixed = (final_metric(folder / name, metric, processes, ranks) for name in ("faulty.py", "fixed.py"))
     return Result(folder.name, expect["root"], faulty, fixed, expect.get("worse", True))
 
 

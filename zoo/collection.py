@@ -20,6 +20,7 @@ class Program(NamedTuple):
     codes: frozenset[str] = frozenset()
     line: int | None = None
     metric: str = "final_loss"
+    processes: int = 1
 
     @property
     def key(self) -> str:
@@ -35,8 +36,9 @@ def programs(*, all_there_are: bool = False) -> tuple[list[Program], list[Progra
         expect = tomllib.loads(file.read_text(encoding="utf-8"))
         folder, metric = file.parent, expect["metric"]
         codes = frozenset(expect["codes"])
-        faulty.append(Program(folder / "faulty.py", folder.name, expect["root"], codes, expect["line"], metric))
-        working.append(Program(folder / "fixed.py", folder.name, metric=metric))
+        ranks = expect.get("processes", 1)
+        faulty.append(Program(folder / "faulty.py", folder.name, expect["root"], codes, expect["line"], metric, ranks))
+        working.append(Program(folder / "fixed.py", folder.name, metric=metric, processes=ranks))
     healthy = sorted(path for path in (ZOO / "healthy").glob("*.py") if path.stem != "__init__")
     if all_there_are or has_extra():
         healthy += sorted((ZOO / "healthy" / "architectures").glob("*.py"))

@@ -34,7 +34,9 @@ def watch(program: Program, processes: Processes, steps: int | None = None) -> S
     command = ["-m", "zoo.watch_one", str(program.path), "--metric", program.metric]
     command += ["--root", program.root] if program.root else []
     command += ["--steps", str(steps)] if steps else []
-    printed = processes.run(command, label=program.key, time_limit=TIME_LIMIT, folder=ZOO.parent)
+    printed = processes.run(
+        command, label=program.key, time_limit=TIME_LIMIT, folder=ZOO.parent, ranks=program.processes
+    )
     try:
         result = json.loads(printed.splitlines()[-1])
     except (IndexError, json.JSONDecodeError):

@@ -27,8 +27,13 @@ class Processes:
         self._running: set[BaseProcess] = set()
         self._ended = False
 
-    def run(self, arguments: Sequence[str], *, label: str, time_limit: float, folder: Path | None = None) -> str:
-        """Run `python ARGUMENTS` and return what it prints; raises ProgramError when it fails or is too slow."""
+    def run(
+        self, arguments: Sequence[str], *, label: str, time_limit: float, folder: Path | None = None, ranks: int = 1
+    ) -> str:
+        """Run `python ARGUMENTS` and return what it prints; raises ProgramError when it fails or is too slow.
+
+        With several `ranks`, so many processes run it together, and the first one's output counts.
+        """
         processes: list[BaseProcess] = []
 
         def started(process: BaseProcess) -> None:
@@ -42,7 +47,7 @@ class Processes:
             if self._ended:
                 raise ProgramError(f"{label} was not started")
         try:
-            done = forked.python(arguments, time_limit=time_limit, folder=folder, started=started)
+            done = forked.python(arguments, time_limit=time_limit, folder=folder, started=started, processes=ranks)
         finally:
             with self._lock:
                 self._running.difference_update(processes)

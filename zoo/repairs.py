@@ -157,12 +157,16 @@ def leave_alone(program: Program, processes: Processes) -> LeftAlone:
 def measure(
     faulty: Sequence[Program], working: Sequence[Program], jobs: int
 ) -> tuple[list[Repair], list[LeftAlone], list[str]]:
-    """Mend programs, `jobs` at a time; return what came of faulty and working ones, and what went wrong with others."""
+    """Mend programs, `jobs` at a time; return what came of faulty and working ones, and what went wrong with others.
+
+    Those that several processes train are left out: nothing is mended there.
+    """
 
     def one(program: Program, processes: Processes) -> Repair | LeftAlone:
         return repair(program, processes) if program.root else leave_alone(program, processes)
 
-    seen, failures = each(one, [*faulty, *working], jobs)
+    alone = [program for program in (*faulty, *working) if program.processes == 1]
+    seen, failures = each(one, alone, jobs)
     repairs = [result for result in seen if isinstance(result, Repair)]
     return repairs, [result for result in seen if isinstance(result, LeftAlone)], failures
 

@@ -133,6 +133,27 @@ class TestMoreProcesses:
 
 
 @pytest.mark.slow
+class TestShards:
+    def test_fsdp_is_as_one_process_with_the_whole_network(self):
+        one, two = processes.results(trainings.sharded, 2, "fsdp")
+        as_one(one, 2, steps=(0, 5))
+        assert all(series == [] for series in one["differ"].values()), "parts are meant to differ"
+        assert one["gradients_equal"] == []
+        weight = "inner.weight value"
+        assert two["numbers"]["5"][weight]["count"] < one["numbers"]["5"][weight]["count"]
+
+    def test_layers_that_are_computed_together(self):
+        one, _ = processes.results(trainings.sharded, 2, "tensor")
+        whole = trainings.numbers(trainings.one_process(1).session.trace, 5)
+        for key in (k for k in whole if k.endswith((" value", ".weight gradient", " update"))):
+            ours, theirs = (TensorSummary.from_json(numbers[key]) for numbers in (one["numbers"]["5"], whole))
+            assert (ours.count, ours.norm) == (theirs.count, pytest.approx(theirs.norm, rel=1e-6)), key
+        assert all(summary["units"] is None for summary in one["numbers"]["5"].values())
+        assert "R005" not in one["codes"]
+        assert "R001" not in one["codes"]
+
+
+@pytest.mark.slow
 class TestLost:
     @pytest.mark.parametrize(
         ("size", "how", "says"),

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from unstuck.ranks.part import RECORD, Losses, Part, Prints
+from unstuck.ranks.part import RECORD, Losses, Part, Prints, narrow
 from unstuck.ranks.rows import Rows
 from unstuck.stats.summary import TensorSummary
 from unstuck.stats.table import SummaryTable
@@ -65,6 +65,24 @@ class TestBytes:
         data[-1] ^= 1
         with pytest.raises(PackingError):
             Part.from_bytes(bytes(data))
+
+    @pytest.mark.parametrize(
+        ("numbers", "dtype"),
+        [
+            ([0, 255], "uint8"),
+            ([0, 256], "uint16"),
+            ([0, 1 << 40], "uint64"),
+            ([0.5, np.inf, np.nan], "float32"),
+            ([0.1], "float64"),
+            ([1e300], "float64"),
+            ([True], "bool"),
+            ([], "float64"),
+        ],
+    )
+    def test_numbers_travel_in_the_smallest_type_that_holds_them(self, numbers, dtype):
+        array = np.array(numbers)
+        assert narrow(array).dtype == dtype
+        np.testing.assert_array_equal(narrow(array), array)
 
     def test_records_stand_in_the_order_of_the_ranks(self):
         merged = Part.merged([Part.merged([part(2), part(3)]), part(0), part(1)])

@@ -9,6 +9,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.distributed.algorithms.join import Join
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import unstuck
 from unstuck.ranks import tree
@@ -173,3 +176,18 @@ def half_watched(rank, size):
     with unstuck.watch(every=1) as run:
         train(model, batches, lambda net: None)
     return told(run)
+
+
+def sharded(rank, size, style):
+    """FSDP2, or a layer that the ranks compute together (which must be given the same batch)."""
+    net = make_net()
+    if style == "fsdp":
+        for module in (net.inner, net.outer, net):
+            fully_shard(module)
+    else:
+        mesh = init_device_mesh("cpu", (size,))
+        parallelize_module(net, mesh, {"inner": ColwiseParallel(), "outer": RowwiseParallel()})
+    batches = [batch(rank if style == "fsdp" else 0, step) for step in range(STEPS)]
+    with unstuck.watch(every=1) as run:
+        train(net, batches, lambda net: None)
+    return told(run, 0, 5)

@@ -14,7 +14,7 @@ from unstuck.rules.rule import HEADINGS, Rule, Stage
 
 RULES = list(all_rules().values())
 GROUPS = {"loss": "L", "init": "I", "activation": "A", "gradient": "G", "update": "U", "norm": "N", "data": "D"}
-GROUPS |= {"loop": "T", "attention": "S"}
+GROUPS |= {"loop": "T", "attention": "S", "ranks": "R"}
 FIRST_TEN = {"L001", "L011", "I001", "I002", "A001", "A002", "G001", "G003", "U001", "N001"}
 
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)

@@ -36,7 +36,9 @@ def part_of(paths, name, *marks):
 
 def watched(script, codes=(0,)):
     """Run a script under watch in a process of its own, which ends with one of these codes; return the report."""
-    done = forked.python(["-m", "unstuck", "run", "--output-format", "json", str(script)])
+    beside = script.parent / "expect.toml"
+    processes = expected(script.parent).get("processes", 1) if beside.exists() else 1
+    done = forked.python(["-m", "unstuck", "run", "--output-format", "json", str(script)], processes=processes)
     assert done.returncode in codes, done.stderr
     report = json.loads(done.stdout)
     assert report["run"]["internal_error"] is None

@@ -6,6 +6,7 @@ import math
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,6 +118,8 @@ class Exchange:
         wanted = [row for row, (_, key) in enumerate(every) if whole.get(key[0]) is not Held.AGAIN]
         chosen = [every[row] for row in wanted]
         joined = SummaryTable.joined([late_table, table]).take(wanted)
+        if self._spread.tensor_parallel:
+            joined = _without_units(joined)
         return Rows.of_rank(
             rank,
             [self._names.of(site) for _, (site, _) in chosen],
@@ -200,6 +203,18 @@ def _merged(parts: Sequence[bytes]) -> bytes:
         apart = next(part for part in unpacked if part.step != unpacked[0].step)
         raise LostError(int(apart.record("rank")[0]), f"is at step {apart.step} while others are at {unpacked[0].step}")
     return Part.merged(unpacked).to_bytes()
+
+
+def _without_units(table: SummaryTable) -> SummaryTable:
+    """Return a table that tells of no single units: of layers that ranks share, each rank's are other ones."""
+    return replace(
+        table,
+        has_units=np.zeros_like(table.has_units),
+        unit_starts=np.zeros_like(table.unit_starts),
+        unit_sums=table.unit_sums[:, :0],
+        unit_ends=table.unit_ends[:, :0],
+        unit_counts=table.unit_counts[:, :0],
+    )
 
 
 def _dense(parameter: Tensor) -> bool:

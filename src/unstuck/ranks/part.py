@@ -145,7 +145,7 @@ class Part:
         """Return this as bytes."""
         arrays = {"step": np.array([self.step]), "records": self.records}
         arrays |= {f"rows_{name}": getattr(self.rows, name) for name in Rows.COLUMNS}
-        arrays |= {f"table_{name}": getattr(self.rows.table, name) for name in SummaryTable.__slots__}
+        arrays |= {f"table_{name}": narrow(getattr(self.rows.table, name)) for name in SummaryTable.__slots__}
         for group in ("objectives", "calls", "prints"):
             columns = getattr(self, group)
             arrays |= {f"{group}_{field.name}": getattr(columns, field.name) for field in fields(columns)}
@@ -155,7 +155,13 @@ class Part:
     def from_bytes(cls, data: bytes) -> Part:
         """Rebuild what `to_bytes` wrote; raises PackingError or KeyError for anything else."""
         arrays = unpack(data)
-        table = SummaryTable(*(arrays[f"table_{name}"] for name in SummaryTable.__slots__))
+        wide = {"numbers": np.float64, "counts": np.int64, "starts": np.int64, "unit_starts": np.int64}
+        table = SummaryTable(
+            *(
+                arrays[f"table_{name}"].astype(wide.get(name), copy=False) if name in wide else arrays[f"table_{name}"]
+                for name in SummaryTable.__slots__
+            )
+        )
         columns = [arrays[f"rows_{name}"] for name in Rows.COLUMNS]
         return cls(
             int(arrays["step"][0]),
@@ -165,6 +171,18 @@ class Part:
             Prints(*(arrays[f"prints_{field.name}"] for field in fields(Prints))),
             arrays["records"],
         )
+
+
+def narrow(array: Column) -> Column:
+    """Return the same numbers in the smallest type that holds each of them: counts, and extremes of float32 tensors."""
+    if not array.size or array.dtype.kind == "b":
+        return array
+    if array.dtype.kind in "iu":
+        least, most = int(array.min()), int(array.max())
+        return array.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most)), copy=False)
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    return single if np.array_equal(single, array, equal_nan=True) else array
 
 
 def _joined(kind: type[Any], parts: Sequence[Any]) -> Any:

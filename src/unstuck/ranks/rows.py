@@ -73,11 +73,6 @@ class Rows:
         """Return rows made of columns, in the order of `COLUMNS`, and a table."""
         return cls(*[*columns, table])
 
-    def take(self, rows: Ints) -> Rows:
-        """Return the named rows in that order."""
-        columns = [getattr(self, name)[rows] for name in self.COLUMNS]
-        return self.made(columns, self.table.take(rows.tolist()))
-
     @classmethod
     def merged(cls, parts: Sequence[Rows]) -> Rows:
         """Return the rows of several ranks together, one for each name, role and step; at least one part."""
@@ -86,31 +81,27 @@ class Rows:
         if not len(joined):
             return joined
         order = np.lexsort((joined.ranks, joined.roles, joined.names, joined.steps))
-        rows = joined.take(order)
-        keys = np.stack([rows.steps.astype(np.uint64), rows.names, rows.roles.astype(np.uint64)])
+        keys = np.stack([joined.steps.astype(np.uint64), joined.names, joined.roles.astype(np.uint64)])[:, order]
         new = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(0))
-        return rows._grouped(np.flatnonzero(new))
+        return joined._grouped(order, np.flatnonzero(new))
 
-    def _grouped(self, starts: Ints) -> Rows:
-        """Return the rows with those from each of `starts` to the next made one."""
-        groups = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(self))))
-        first = starts[groups]
-        same = (self.table.numbers == self.table.numbers[first]) & (self.table.counts == self.table.counts[first])
-        first_bad = np.where(self.first_bad < 0, np.iinfo(np.int32).max, self.first_bad)
-        lowest_bad = np.minimum.reduceat(first_bad, starts)
-        added = np.flatnonzero(~self.one[first] | (np.arange(len(self)) == first))  # of one tensor, the first stands
-        return Rows(
-            self.names[starts],
-            self.roles[starts],
-            self.steps[starts],
-            self.one[starts],
-            self.ranks[starts],
-            np.add.reduceat(self.count, starts),
-            np.logical_and.reduceat(self.equal & same.all(1), starts),
-            np.add.reduceat(self.bad, starts),
-            np.where(lowest_bad == np.iinfo(np.int32).max, -1, lowest_bad).astype(np.int32),
-            summed(self.table.take(added.tolist()), groups[added]),
-        )
+    def _grouped(self, order: Ints, starts: Ints) -> Rows:
+        """Return the rows in an order, with those from each of `starts` to the next made one."""
+        sizes = np.diff(np.append(starts, len(order)))
+        groups, first = np.repeat(np.arange(len(starts)), sizes), order[np.repeat(starts, sizes)]
+        same = (self.table.numbers[order] == self.table.numbers[first]).all(1)
+        same &= (self.table.counts[order] == self.table.counts[first]).all(1)
+        none = np.iinfo(np.int32).max
+        lowest_bad = np.minimum.reduceat(np.where(self.first_bad < 0, none, self.first_bad)[order], starts)
+        added = ~self.one[first] | (order == first)  # of one tensor, the first stands
+        columns = [getattr(self, name)[order[starts]] for name in ("names", "roles", "steps", "one", "ranks")]
+        columns += [
+            np.add.reduceat(self.count[order], starts),
+            np.logical_and.reduceat(self.equal[order] & same, starts),
+            np.add.reduceat(self.bad[order], starts),
+            np.where(lowest_bad == none, -1, lowest_bad).astype(np.int32),
+        ]
+        return self.made(columns, summed(self.table.take(order[added].tolist()), groups[added]))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # sums of values near the largest float64 overflow

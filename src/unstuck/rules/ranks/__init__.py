@@ -1,0 +1,1 @@
+"""Rules about several processes that train one network: what single ones of them do, and whether they agree."""
