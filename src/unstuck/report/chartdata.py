@@ -223,7 +223,7 @@ def gradient_sites(trace: Trace) -> list[Site]:
 
 def _frames(trace: Trace, site: Site, role: Role, also: int | None = None) -> list[tuple[int, TensorSummary]]:
     known = trace.steps_of(site, role)
-    steps = {*shown_steps(known, MAX_FRAMES), *({also} & set(known))}
+    steps = {*shown_steps(known, MAX_FRAMES), *(step for step in known if step == also)}
     found = [(step, trace.summary(site, role, step)) for step in sorted(steps)]
     return [(step, summary) for step, summary in found if summary is not None]
 

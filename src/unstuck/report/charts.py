@@ -147,7 +147,7 @@ def _lines(alt: Any, rows: data.Rows, y: Any) -> Any:
     return base.mark_line(strokeWidth=1.6, point=point).encode(**shown, tooltip=tooltip)
 
 
-def _rule(alt: Any, value: float, text: str, *, above: bool = True) -> Any:
+def level_line(alt: Any, value: float, text: str, *, above: bool = True) -> Any:
     """Return a dashed horizontal line with its text above or below it."""
     at = alt.Chart(values([{"at": value, "text": text}]))
     rule = at.mark_rule(strokeDash=[6, 4], color=RED, strokeWidth=1.5).encode(y="at:Q")
@@ -171,7 +171,7 @@ def _loss(report: Report) -> Any:
     if not finite:
         return None
     _, baseline = starting_loss(report.trace)
-    scale = _loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
+    scale = loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
     x = _steps_axis(alt).scale(domain=[0, max(1, rows[-1]["step"])], nice=False)
     y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~r", tickCount=6))
     base = alt.Chart(values(finite)).encode(x=x)
@@ -182,7 +182,7 @@ def _loss(report: Report) -> Any:
     layers = spread + line
     if baseline is not None and (baseline > 0 or scale.type != "log"):
         text = f"baseline {baseline:.4g} (uninformative predictions)"
-        layers += _rule(alt, baseline, text, above=finite[-1]["loss"] < baseline)
+        layers += level_line(alt, baseline, text, above=finite[-1]["loss"] < baseline)
     broken = [row for row in rows if row["infinite"]]
     if broken:
         mark = alt.Chart(values(broken)).mark_text(text="✗", color=RED, fontSize=14, baseline="top")
@@ -194,7 +194,7 @@ def _loss(report: Report) -> Any:
     return alt.vconcat(upper, _finding_bars(alt, ranges, x), spacing=6).resolve_scale(x="shared")
 
 
-def _loss_scale(alt: Any, shown: list[float], baseline: float | None) -> Any:
+def loss_scale(alt: Any, shown: list[float], baseline: float | None) -> Any:
     """Return an axis for the losses and their baseline: of their logarithms where they span more than a factor of 5."""
     low, high = min(shown), max(shown)
     if low > 0 and high > 5 * low:
@@ -279,7 +279,7 @@ def _updates(report: Report) -> Any:
     shown = [GUIDE, *(row["log10"] for row in rows)]
     scale = alt.Scale(nice=False, zero=False, domain=[min(shown) - 0.5, max(shown) + 0.5])
     y = alt.Y("log10:Q", title="log10 (rms of update / rms of data)", scale=scale)
-    lines = _lines(alt, rows, y) + _rule(alt, GUIDE, "guide: 1e-3")
+    lines = _lines(alt, rows, y) + level_line(alt, GUIDE, "guide: 1e-3")
     return lines.add_params(search_box()).properties(width=WIDTH, height=HEIGHT)
 
 

@@ -294,7 +294,7 @@ def _charts(report: Report, content: dict[str, Any]) -> Iterator[str]:
             continue
         body = NOTHING[name]
         if name in content["cards"]:
-            body = _slider(name) if name in SLIDERS else ""
+            body = slider(name) if name in SLIDERS else ""
             body += f'<div class="cards" data-cards="{name}" data-title="{title}"></div>'
         elif name in content["charts"]:
             body = f'<div class="chart" data-chart="{name}" role="img" aria-label="{title}"></div>'
@@ -313,7 +313,8 @@ def _figure(name: str, body: str) -> str:
     return f"<figure><figcaption>{CAPTIONS[name]}</figcaption>{body}</figure>"
 
 
-def _slider(name: str) -> str:
+def slider(name: str) -> str:
+    """Return what moves the panels of a section over their steps."""
     return (
         f'<div class="slider"><button type="button">▶ play</button><input type="range" min="0" max="0" value="0" '
         f'step="1" aria-label="{NAMES[name]}: sampled step"><output></output></div>'

@@ -18,26 +18,32 @@ WHOLE = len(DIGITS) - 1  # of a unit's share, rounded down: the last digit is th
 
 def numbers(report: Report) -> dict[str, Any]:
     """Return what the page's script draws: `charts` by name, `cards` by name, both only where there is something."""
-    source = altair().NamedData(name="cells")
     with unvalidated():
-        return _numbers(report, source)
+        return _numbers(report)
 
 
-def _numbers(report: Report, source: Any) -> dict[str, Any]:
+def _numbers(report: Report) -> dict[str, Any]:
     whole = {name: packed(made) for name, made in charts.available(report)}
     histograms = {
         "activations": (panels.activation_histograms(report), False),
         "gradients": (panels.gradient_histograms(report), True),
     }
     cards = {
-        name: {"template": _spec(panels.histogram_layers(source, magnitudes=m)), "cards": [_histogram(h) for h in made]}
-        for name, (made, m) in histograms.items()
-        if made
+        name: histogram_cards(made, magnitudes=magnitudes) for name, (made, magnitudes) in histograms.items() if made
     }
     maps = panels.unit_maps(report)
     if maps:
+        source = altair().NamedData(name="cells")
         cards["dead-units"] = {"template": _spec(panels.unit_layer(source)), "cards": [_units(made) for made in maps]}
     return {"charts": whole, "cards": cards}
+
+
+def histogram_cards(made: list[data.Histogram], *, magnitudes: bool) -> dict[str, Any]:
+    """Return histograms as the page's script draws them: one description, and of each what is its own."""
+    source = altair().NamedData(name="cells")
+    with unvalidated():
+        template = _spec(panels.histogram_layers(source, magnitudes=magnitudes))
+    return {"template": template, "cards": [_histogram(one) for one in made]}
 
 
 def as_json(content: Any) -> str:

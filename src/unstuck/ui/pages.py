@@ -202,7 +202,7 @@ def compare_page(a: str, b: str, library: Library) -> Page:
         state = state_of(names[name], stored.info)
         states.append(state)
         pair.append(compare.side(letter, name, report, state))  # with its lines of code: the other may change them
-    content = {"charts": compare.loss_chart(pair), "cards": {}}
+    content = compare.numbers(pair)
     text = " and ".join(f"{one.letter}: {one.name}" for one in pair)
     main = "".join((*compare.sections(pair, content), chooser(list(names)[::-1], a, b)))
     state = next((one for one in ("running", "broken off") if one in states), ENDED)

@@ -114,6 +114,11 @@
     const place = element.querySelector(".chart");
     const height = group.slider ? (group.cards.length < 4 ? 200 : 120) : Math.max(90, Math.min(260, 3 * card.cells.length));
     const spec = fitted({ ...group.template, datasets: { cells }, height }, place.clientWidth);
+    if (card.range) { // the same for panels that are compared
+      spec.layer.forEach(({ encoding }) => {
+        if (encoding.x && encoding.x.scale) { encoding.x.scale.domain = card.range; }
+      });
+    }
     const view = await embed(place, spec);
     drawn.set(place, { view, redraw: () => drawCard(element), width: place.clientWidth });
     if (group.slider) { element.querySelector(".note").textContent = card.notes[frame]; }
@@ -181,7 +186,7 @@
     });
   }, { rootMargin: "200px" });
 
-  function cardOf(place) { // an empty panel, drawn when it comes into sight
+  function emptyCard() { // an empty panel, drawn when it comes into sight
     const element = document.createElement("div");
     element.className = "card";
     for (const [tag, name] of [["h3", ""], ["span", "note"], ["div", "chart"]]) {
@@ -200,7 +205,7 @@
     const known = new Map((place.group ? place.group.elements : []).map((one) => [one.card.card.name, one]));
     place.classList.toggle("few", group.cards.length < 3);
     group.elements = group.cards.map((card) => {
-      const element = known.get(card.name) || cardOf(place);
+      const element = known.get(card.name) || emptyCard();
       element.card = { group, card };
       element.querySelector("h3").textContent = card.name;
       element.querySelector(".chart").setAttribute("aria-label", `${place.dataset.title}: ${card.name}`);
