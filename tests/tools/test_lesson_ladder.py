@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from tools.lesson_ladder import BEGIN, END, filled, section, table
+from tools.lesson_ladder import BEGIN, END, conclusion, filled, section, table
 
 from tools import lesson, lesson_ladder
 from unstuck.lm.data import SHIPPED
 from unstuck.lm.ladder import Plan, Results
 from unstuck.lm.ladder_measures import Measured
 from unstuck.lm.ladder_table import as_data, render
-from unstuck.lm.stages import STAGES, STEPS
+from unstuck.lm.stages import LECTURE_WORDS, STAGES, STEPS
 
 
 @pytest.fixture
@@ -83,6 +83,36 @@ def test_results_are_read_back(results, data):
     assert lesson_ladder.results(data) == results
     data["data"]["split"] = "lines"
     assert lesson_ladder.results(data) == replace(results, split="lines")
+
+
+def test_the_words_are_named(data):
+    assert "The data are the words of names.txt." in section(data)
+    data["data"]["sha256"] = LECTURE_WORDS
+    assert "The data are the 32,033 names of [makemore](https://github.com/karpathy/makemore)" in section(data)
+    data["data"] = {"source": SHIPPED, "sha256": "0" * 64}
+    assert "The data are the shipped names." in section(data)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_nothing_is_concluded_from_one_seed_or_one_stage(results, seeds):
+    stages = results.plan.stages if seeds == 1 else results.plan.stages[:1]
+    assert conclusion(replace(results, plan=Plan(stages, seeds, STEPS))) == ""
+
+
+def test_the_conclusion_is_of_the_numbers(results):
+    """Two steps on validation that no seed changes, two that the seeds draw apart; training worse at the end."""
+    steps = {"small-output": (-0.03, -0.03), "small-hidden": (-0.02, -0.02), "kaiming": (-0.01, 0.01)}
+    held = [2.2, 2.2]
+    for stage in results.plan.stages:
+        held = [loss + change for loss, change in zip(held, steps.get(stage.name, (0, 0)), strict=True)]
+        train = 2.1 if stage.norm else 2.0
+        for seed, loss in enumerate(held):
+            results.measured[stage.name, seed] = replace(results.measured[stage.name, seed], train=train, val=loss)
+    assert conclusion(results).split(". ") == [
+        "\nOn validation, what changes at small-output (better by 0.0300 ± 0.0000 nats) and small-hidden (better by "
+        "0.0200 ± 0.0000 nats) is real; what changes at kaiming and batchnorm cannot be told from 0",
+        "As to the training loss, batch normalisation worsens it by 0.1000 ± 0.0000 nats.\n",
+    ]
 
 
 @pytest.mark.parametrize(

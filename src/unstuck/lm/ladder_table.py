@@ -191,8 +191,8 @@ def _reading(seeds: int, incomparable: str, split: str) -> str:
     else:
         lines += [
             f'Lecture: the loss of its one run. "{IN_MEAN}": it lies in the interval of the mean, widened by what the',
-            f'loss was rounded by (half a unit of its last digit); "{IN_RUNS}": only in the interval that holds 95 % of',
-            f'further single runs, widened alike; "{NEITHER}": in neither.',
+            f'loss was rounded by (half a unit of its last digit); "{IN_RUNS}": only in the interval that holds 95 %',
+            f'of further single runs, widened alike; "{NEITHER}": in neither.',
         ]
     return "\n".join(lines)
 
