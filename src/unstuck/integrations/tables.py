@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unstuck.stats.summary import TensorSummary
+from unstuck.stats.summary import EDGES, TensorSummary
 from unstuck.trace import Role, Trace
 
 Row = dict[str, Any]
@@ -19,12 +20,19 @@ def tables(trace: Trace) -> dict[str, Callable[[], Iterator[Row]]]:
 
     `losses` has the objective at each step that is kept, in its own unit; `summaries` a row for each sampled step, site
     and role; `scalars` the other numbers of sites; `sites` says what these are. A missing number is None.
+
+    `histograms` has a row for each bin that is not empty: how many of the elements lay in low <= x < high (negative
+    ones in low < x <= high, zeros in low = x = high, infinite edges for what lies beyond 2^32). `units` has a row for
+    each unit of what entered an activation function: its elements, and how many of them were outside the responsive
+    interval (saturated, or switched off by a rectifier) or zero.
     """
     return {
         "losses": lambda: ({"step": step, "loss": loss} for step, loss in sorted(trace.objective.items())),
         "sites": lambda: _sites(trace),
         "summaries": lambda: _summaries(trace),
         "scalars": lambda: _scalars(trace),
+        "histograms": lambda: _histograms(trace),
+        "units": lambda: _units(trace),
     }
 
 
@@ -62,6 +70,10 @@ COLUMNS = {
     "summaries": {"step": "int", "site": "int", "label": "str", "role": "str", "count": "int", "nonfinite": "int"}
     | dict.fromkeys(STATISTICS, "float"),
     "scalars": {"step": "int", "site": "int", "label": "str", "name": "str", "value": "float"},
+    "histograms": {"step": "int", "site": "int", "label": "str", "role": "str"}
+    | {"low": "float", "high": "float", "count": "int"},
+    "units": {"step": "int", "site": "int", "label": "str", "role": "str", "unit": "int"}
+    | dict.fromkeys(("count", "outside", "zeros"), "int"),
 }
 """The columns of each table and what they hold."""
 
@@ -85,12 +97,9 @@ def _sites(trace: Trace) -> Iterator[Row]:
 
 
 def _summaries(trace: Trace) -> Iterator[Row]:
-    for site in trace.sites:
-        for role in Role:
-            for step, summary in trace.summaries(site, role):
-                row = {"step": step, "site": site.index, "label": site.label, "role": str(role)}
-                numbers = {name: statistic(summary, name) for name in STATISTICS}
-                yield {**row, "count": summary.count, "nonfinite": summary.nonfinite, **numbers}
+    for row, summary in _all(trace):
+        numbers = {name: statistic(summary, name) for name in STATISTICS}
+        yield {**row, "count": summary.count, "nonfinite": summary.nonfinite, **numbers}
 
 
 def _scalars(trace: Trace) -> Iterator[Row]:
@@ -98,6 +107,35 @@ def _scalars(trace: Trace) -> Iterator[Row]:
         for name in trace.scalar_names(site):
             for step, value in trace.scalars(site, name):
                 yield {"step": step, "site": site.index, "label": site.label, "name": name, "value": value}
+
+
+def _histograms(trace: Trace) -> Iterator[Row]:
+    magnitudes = [0.0, *EDGES.tolist(), math.inf]
+    for row, summary in _all(trace):
+        negative, positive = (counts.tolist() for counts in summary.histogram)
+        for k in range(len(negative) - 1, -1, -1):
+            if negative[k]:
+                yield {**row, "low": -magnitudes[k + 1], "high": -magnitudes[k], "count": negative[k]}
+        if summary.zeros:
+            yield {**row, "low": 0.0, "high": 0.0, "count": summary.zeros}
+        for k, count in enumerate(positive):
+            if count:
+                yield {**row, "low": magnitudes[k], "high": magnitudes[k + 1], "count": count}
+
+
+def _units(trace: Trace) -> Iterator[Row]:
+    for row, summary in _all(trace):
+        units = summary.units
+        if units is not None:
+            for k, (outside, zeros) in enumerate(zip(units.outside.tolist(), units.zeros.tolist(), strict=True)):
+                yield {**row, "unit": k, "count": units.count, "outside": outside, "zeros": zeros}
+
+
+def _all(trace: Trace) -> Iterator[tuple[Row, TensorSummary]]:
+    for site in trace.sites:
+        for role in Role:
+            for step, summary in trace.summaries(site, role):
+                yield {"step": step, "site": site.index, "label": site.label, "role": str(role)}, summary
 
 
 def _readable(value: Any) -> Any:
