@@ -1,8 +1,6 @@
 """A character-level language model over first names, written with raw tensors.
 
-    python examples/naive_names.py [--steps 20000] [--data FILE] [--seed 2147483647]
-
-Three characters of context, an embedding of 10, one hidden layer of 200 tanh units, 27 symbols.
+Run: python examples/naive_names.py [--steps 20000] [--data FILE] [--seed 2147483647]
 """
 
 import argparse
@@ -18,6 +16,8 @@ parser.add_argument("--steps", type=int, default=20_000)
 parser.add_argument("--data", type=Path, default=here.parent / "src/unstuck/lm/data/names.txt")
 parser.add_argument("--seed", type=int, default=2147483647)
 args = parser.parse_args()
+if not args.data.is_file():
+    parser.error(f"there is no file {args.data}; name one with a name a line: --data FILE (unstuck/lm/data/names.txt)")
 
 context, n_embd, n_hidden, batch_size = 3, 10, 200, 32
 words = sorted(set(args.data.read_text(encoding="utf-8").split()))

@@ -205,7 +205,9 @@ class TestWhatHappens:
     def test_the_disk_is_full(self, run):
         """No file may grow beyond some size: writing fails as on a full disk."""
         done = run(
-            at_20="time.sleep(0.5); import resource, os, glob; "
+            at_20="import glob, os, resource, sqlite3; db = sqlite3.connect(glob.glob('.unstuck/runs/*.sqlite')[0]); "
+            "written = lambda: db.execute('SELECT count(*) FROM steps').fetchone()[0] >= 10; "
+            "[time.sleep(0.1) for _ in range(300) if not written()]; time.sleep(0.5); "
             "n = max(map(os.path.getsize, glob.glob('.unstuck/runs/*'))); "
             "resource.setrlimit(resource.RLIMIT_FSIZE, (n, n))"
         )
