@@ -95,6 +95,11 @@ def test_a_temperature_near_zero_takes_the_likeliest_symbol_and_a_huge_one_any()
     assert sum(word[0] == "b" for word in words) / len(words) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("temperature", [1e-46, 5e-324])
+def test_a_temperature_that_no_float32_holds_takes_the_likeliest_symbol(temperature: float) -> None:
+    assert set(drawn(biased(0.0, 0.2, 0.1), 100, temperature=temperature, longest=4)) == {"aaaa"}
+
+
 def test_only_the_top_k_symbols_are_drawn_and_an_empty_word_never() -> None:
     assert set(drawn(biased(0.0, 1.0, 2.0), 500, top_k=1, longest=3)) == {"bbb"}
     assert set("".join(drawn(biased(0.0, 1.0, 2.0), 500, top_k=2, longest=3))) == {"a", "b"}

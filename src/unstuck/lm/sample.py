@@ -141,7 +141,8 @@ def _choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < least, -torch.inf)
+    logits = logits.double()  # a temperature may be too small for a float32, which would then be 0
     weights = ((logits - logits.amax(1, keepdim=True)) / sampling.temperature).exp_()  # (B, V), the largest is 1
-    cumulative = weights.cumsum(1, dtype=torch.float64)  # (B, V)
+    cumulative = weights.cumsum(1)  # (B, V)
     chosen = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
     return chosen[:, 0].clamp(max=logits.shape[1] - 1)
