@@ -157,6 +157,7 @@ def mutate_run(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         db.deserialize(data)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 26)
         for _ in range(random.randint(1, 3)):
             try:
                 _mutate_table(random, db)
@@ -186,7 +187,7 @@ def _mutate_table(random: Random, db: sqlite3.Connection) -> None:
             ("steps", "step", "step"),
         )
     )
-    rows = db.execute(f"SELECT {key}, {column} FROM {table}").fetchall()
+    rows = db.execute(f"SELECT {key}, {column} FROM {table} LIMIT 50").fetchall()
     if not rows:
         return
     which, value = random.choice(rows)
