@@ -39,6 +39,22 @@ def contrast(one: list[float], other: list[float]) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.parametrize("width", [380, 800])
+def test_menus_stand_above_their_pictures_and_links_are_all_in_sight(visit, normed, width):
+    made = visit(normed.page, width=width)
+    made.draw_all()
+    boxes = made.value(
+        "[...document.querySelectorAll('.vega-embed')].map((one) => ['summary', 'canvas'].map((name) => "
+        "one.querySelector(name).getBoundingClientRect())).map(([menu, picture]) => menu.bottom - picture.top)"
+    )
+    assert len(boxes) >= 8
+    assert max(boxes) <= 2.0
+    assert made.value("[...document.querySelectorAll('.vega-embed summary')].every((one) => one.ariaLabel)")
+    assert (
+        made.value("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('nav'))") == 0
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_has_a_contrast_of_four_and_a_half(visit, naive, scheme):
     made = visit(naive.page, scheme=scheme)

@@ -117,6 +117,7 @@ class TestPage:
         labels = {attrs.get("for") for tag, attrs in found if tag == "label"}
         assert all(a.get("aria-label") or a.get("id") in labels for t, a in found if t == "input")
         assert all(a["role"] == "img" and a["aria-label"] for _, a in found if "data-chart" in a)
+        assert all(attrs.get("aria-label") for _, attrs in found if "tabindex" in attrs)
         assert ("html", {"lang": "en"}) in found
 
     def test_numbers_are_those_of_the_trace(self, full, page):

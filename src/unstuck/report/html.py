@@ -352,7 +352,7 @@ def _fix(fix: AppliedFix) -> str:
     return (
         f"<h3>{plain(fix.code)} {plain(fix.name)}: {user(fix.site, 200)}{where}</h3>\n"
         f"<p>{user(fix.statistic)}: <strong>{numbers}</strong> ({outcome}{proof})</p>\n"
-        + (f'<pre tabindex="0">{code}</pre>\n' if code and fix.kept else "")
+        + (f'<pre tabindex="0" aria-label="lines of the repair">{code}</pre>\n' if code and fix.kept else "")
     )
 
 

@@ -61,6 +61,8 @@
       defaultStyle: false, forceActionsMenu: true, tooltip: { disableDefaultStyle: true }, // page.css has them
       actions: { export: true, source: false, compiled: false, editor: false },
     });
+    const menu = place.querySelector("summary");
+    if (menu) { menu.setAttribute("aria-label", `Save as a picture: ${element.getAttribute("aria-label")}`); }
     element.replaceChildren(place);
     if (old && old.view) { old.view.finalize(); }
     return result.view;
