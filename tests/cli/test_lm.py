@@ -112,7 +112,7 @@ def test_the_preflight_report_comes_before_training(train: Invoke, monkeypatch: 
 
     def check(model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor], loss_fn: Any) -> SimpleNamespace:
         seen.append(loss_fn(model(batch[0]), batch[1]).item())
-        return SimpleNamespace(render=lambda: "all is well")
+        return SimpleNamespace(render=lambda: "all is well; 3 rules not checked (-v says why)")
 
     monkeypatch.setattr(unstuck, "check", check, raising=False)
     assert "all is well" not in train().stdout
@@ -120,6 +120,27 @@ def test_the_preflight_report_comes_before_training(train: Invoke, monkeypatch: 
     output = train("--preflight", "--overwrite").stdout
     assert 0 < output.index("all is well") < output.index("trained 30 steps")
     assert len(seen) == 1
+    assert "-v" not in output  # this command has no such option
+
+
+def test_the_rate_does_not_count_the_preflight(train: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check takes 1,000 s of a clock that every question puts forward by 1 ms."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    def check(*_: object) -> SimpleNamespace:
+        nonlocal now
+        now += 1000
+        return SimpleNamespace(render=lambda: "all is well")
+
+    monkeypatch.setattr(command, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(unstuck, "check", check, raising=False)
+    assert "trained 1 step in 0.0 s (" in train("--preflight", steps=1).stdout
+    assert now > 1000
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -18,6 +18,7 @@ from unstuck.lm.errors import LmError
         ("gru", {"init": "naive"}, "init is naive and a model of kind gru has fan-in: leave it out, or choose"),
         ("transformer", {"norm": "batch"}, "norm is batch and a model of kind transformer has layer: leave it out"),
         ("transformer", {"residual": True}, "residual is True and a model of kind transformer has False: leave it"),
+        ("mlp", {"residual": True}, "residual does nothing with depth 1: leave it out, or give a depth of 2 or more"),
         ("transformer", {"heads": 3}, "embedding is 64 and heads is 3: give an embedding that is a multiple of it"),
         ("transformer", {"heads": 0}, "heads is 0: give a whole number from 1 to 65536"),
         ("gru", {"dropout": 1.0}, "dropout is 1.0: give a share from 0 up to, not including, 1"),

@@ -31,6 +31,7 @@ from unstuck.lm.tokens import cache_folder
 from unstuck.lm.train import Batch, LossFn, Run
 from unstuck.lm.train import train as train_run
 
+HINT = " (-v says why)"  # of a report whose command has that option, as this one has not
 REFRESH = 0.1  # seconds between two updates of the bar
 STREAMED_FROM = 2**23  # bytes of a data file; a million lines of 8 in memory take 1.1 GiB (benchmarks/lm_large.py)
 SYMBOLS_EVALUATED, WORDS_EVALUATED = 2**18, 2**15  # of a part, after training: all of a list of some 40,000 words
@@ -255,6 +256,11 @@ def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int
     begin, start = run.step, time.perf_counter()
     with deferred_interrupt() as interrupt, _Bar(run, stop_at) as bar:
 
+        def check(model: CharModel, batch: Batch, loss_fn: LossFn) -> None:
+            nonlocal start
+            _preflight(model, batch, loss_fn)
+            start = bar.start = time.perf_counter()  # no rate counts the check
+
         def on_step(step: int, loss: float) -> None:
             bar.update(step, loss)
             if save_every and step % save_every == 0:
@@ -263,14 +269,14 @@ def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int
         train_run(
             run,
             stop_at=stop_at,
-            on_first_batch=_preflight if preflight else None,
+            on_first_batch=check if preflight else None,
             on_step=on_step,
             should_stop=lambda: interrupt.asked,
         )
         save_checkpoint(folder, run.checkpoint())
     seconds = time.perf_counter() - start
     done = run.step - begin
-    typer.echo(f"trained {done:,} steps in {seconds:.1f} s ({done / seconds:,.0f} steps/s)")
+    typer.echo(f"trained {done:,} step{'s' if done != 1 else ''} in {seconds:.1f} s ({done / seconds:,.0f} steps/s)")
     state = "interrupted" if interrupt.asked else "stopped" if run.step < run.recipe.steps else "finished"
     typer.echo(f"{state} at step {run.step:,} of {run.recipe.steps:,}, saved to {folder}")
     if state != "finished":
@@ -281,7 +287,7 @@ def _train_and_save(run: Run, folder: Path, stop_at: int | None, save_every: int
 def _preflight(model: CharModel, batch: Batch, loss_fn: LossFn) -> None:
     import unstuck
 
-    typer.echo(unstuck.check(model, batch, loss_fn).render())
+    typer.echo(unstuck.check(model, batch, loss_fn).render().replace(HINT, ""))
 
 
 def _print_losses(run: Run) -> None:

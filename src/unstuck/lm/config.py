@@ -85,6 +85,8 @@ class ModelConfig:
         for name, value in _FIXED[self.kind].items():
             if getattr(self, name) != value:
                 raise LmError(f"{name} is {getattr(self, name)} and a model of kind {self.kind} has {value}: {_ADVICE}")
+        if self.residual and self.depth == 1:
+            raise LmError("residual does nothing with depth 1: leave it out, or give a depth of 2 or more")
         if self.embedding % self.heads:
             raise LmError(
                 f"embedding is {self.embedding} and heads is {self.heads}: give an embedding that is a multiple of it"
