@@ -58,7 +58,7 @@ def unpack(blob: bytes) -> Arrays:
             count = math.prod(shape)
             arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
             at += count * dtype.itemsize
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, ArithmeticError, RecursionError) as error:  # the third: a dtype's
         raise PackingError(str(error)) from None
     if at != len(blob):
         raise PackingError(f"{len(blob)} bytes where {at} were expected")
