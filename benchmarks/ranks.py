@@ -2,7 +2,7 @@
 
     python -m benchmarks.ranks [--steps 60]
 
-1. A rank's part, by the number of sites: its bytes, and how long rank 0 takes to merge eight of them (numbers alone).
+1. A rank's part, by the number of sites: its bytes, and what rank 0 takes to merge eight of them (CPU time).
 2. A training of 1, 2 and 4 processes on this machine (gloo, one thread each, every step sampled): the median time of a
    merge, waiting for the others included, and the bytes of rank 0.
 3. What follows for up to 4,096 ranks from the first table, a network of 1 GB/s and 50 µs a message.
@@ -59,16 +59,16 @@ def part_of(rank: int, sites: int) -> Part:
 
 
 def by_sites(sites: int) -> tuple[int, float, float]:
-    """Return the bytes of a part, and the seconds to pack it and to merge those of a group."""
+    """Return the bytes of a part, and the CPU seconds to pack it and to merge those of a group."""
     parts = [part_of(rank, sites) for rank in range(FANOUT)]
     packing, merging = [], []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()
         data = [part.to_bytes() for part in parts]
-        packing.append((time.perf_counter() - begun) / FANOUT)
-        begun = time.perf_counter()
+        packing.append((time.process_time() - begun) / FANOUT)
+        begun = time.process_time()
         Part.merged([Part.from_bytes(one) for one in data]).to_bytes()
-        merging.append(time.perf_counter() - begun)
+        merging.append(time.process_time() - begun)
     return len(data[0]), statistics.median(packing), statistics.median(merging)
 
 

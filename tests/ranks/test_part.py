@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from unstuck.ranks.part import RECORD, Losses, Part, Prints, narrow
 from unstuck.ranks.rows import Rows
+from unstuck.stats.reference import summarise
 from unstuck.stats.summary import TensorSummary
 from unstuck.stats.table import SummaryTable
 from unstuck.trace import Role
@@ -60,6 +63,16 @@ class TestBytes:
         assert back.objectives.means() == [(3, 0, 1, 2.0, None)]
         assert back.record("loss").tolist() == [2.0]
 
+    def test_columns_keep_their_kinds(self):
+        """A stored run is refused where they are others."""
+        rows = Rows.of_rank(
+            0, [5], [Role.INPUT], [3], [False], SummaryTable.of([summarise(torch.ones(3, 2), unit_dim=1)])
+        )
+        own = replace(part(0), rows=rows)
+        back = Part.from_bytes(Part.merged([Part.from_bytes(own.to_bytes())] * 2).to_bytes()).rows.table
+        for name in SummaryTable.__slots__:
+            assert getattr(back, name).dtype.kind == getattr(rows.table, name).dtype.kind, name
+
     def test_what_is_no_part(self):
         data = bytearray(part(0).to_bytes())
         data[-1] ^= 1
@@ -69,9 +82,10 @@ class TestBytes:
     @pytest.mark.parametrize(
         ("numbers", "dtype"),
         [
-            ([0, 255], "uint8"),
-            ([0, 256], "uint16"),
-            ([0, 1 << 40], "uint64"),
+            ([0, 127], "int8"),
+            ([-128, 127], "int8"),
+            ([0, 128], "int16"),
+            ([0, 1 << 40], "int64"),
             ([0.5, np.inf, np.nan], "float32"),
             ([0.1], "float64"),
             ([1e300], "float64"),

@@ -175,11 +175,11 @@ class Part:
 
 def narrow(array: Column) -> Column:
     """Return the same numbers in the smallest type that holds each of them: counts, and extremes of float32 tensors."""
-    if not array.size or array.dtype.kind == "b":
+    if not array.size or array.dtype.kind in "bu":
         return array
-    if array.dtype.kind in "iu":
-        least, most = int(array.min()), int(array.max())
-        return array.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most)), copy=False)
+    if array.dtype.kind == "i":  # stays signed, as in every table
+        most = max(int(array.max()), -1 - int(array.min()))
+        return array.astype(np.min_scalar_type(-1 - most), copy=False)
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     return single if np.array_equal(single, array, equal_nan=True) else array
