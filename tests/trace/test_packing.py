@@ -48,7 +48,7 @@ class TestRefused:
             with_header([["a", "<f8", [-1]]], b"12345678"),
             with_header([["a", "<f8", "x"]]),
             with_header([["a", "nonsense", [1]]]),
-            with_header([["a", "()()()", [1]]]),
+            with_header([["a", "(2,3 4)f8", [1]]]),
             with_header([["a"]]),
             with_header(7),
             sealed(b"\xff\xff\xff\xff{}"),
