@@ -125,8 +125,11 @@ def test_words_are_scored_symbol_by_symbol(invoke: Invoke, train: Invoke, tmp_pa
         mean = sum(float(one.split()[1]) for one in symbols) / len(symbols)
         assert mean == pytest.approx(float(found[1]), abs=0.006)
     assert refused(invoke("score", tmp_path / "out", "zoé")) == (
-        "the command line: the word 'zoé' holds 'é' (U+00E9), which the vocabulary of 26 characters lacks: "
-        "remove the word, or train on data that has it"
+        "the word 'zoé': the model does not know 'é' (U+00E9): leave it out, or use a model trained on words that "
+        "have it"
+    )
+    assert refused(invoke("score", tmp_path / "out", "Zoe")) == (
+        "the word 'Zoe': the model does not know 'Z' (U+005A): write 'zoe'"
     )
     assert refused(invoke("score", tmp_path / "out", "ava", " ")) == (
         "an empty word cannot be scored: give words of at least one character"

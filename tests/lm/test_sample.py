@@ -148,8 +148,31 @@ def test_a_search_for_new_words_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         list(sample_words(biased(0.0, 0.0, 0.0), AB, 3, sampling=Sampling(longest=1), unlike=nothing))
     assert str(caught.value) == (
         "only 2 different new words were found, and then none in 3,000 tries: "
-        "ask for fewer words, or raise --temperature"
+        "ask for fewer words, raise --temperature, or raise --max-length (now 1)"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({}, "ask for fewer words, or raise --temperature"),
+        ({"top_k": 1}, "ask for fewer words, or raise --top-k (now 1)"),
+        (
+            {"top_k": 2, "prefix": "a"},
+            "ask for fewer words, raise --top-k (now 2), raise --temperature, or shorten --prefix",
+        ),
+    ],
+    ids=str,
+)
+def test_the_advice_names_the_options_in_force(
+    options: dict[str, Any], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 3000)
+    known = KnownWords(AB.encode(["a", "b", "aa", "bb", "ab", "ba", "aaa"]), 3)
+    likely = biased(50.0, 0.0, 0.0)  # one letter, or the prefix, and the end
+    with pytest.raises(LmError) as caught:
+        list(sample_words(likely, AB, 3, sampling=Sampling(**options), unlike=known))
+    assert str(caught.value).endswith(f"none in 3,000 tries: {advice}")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +190,14 @@ def test_a_search_for_new_words_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             {"n": 1, "prefix": "aé"},
-            "--prefix: the word 'aé' holds 'é' (U+00E9), which the vocabulary of 2 characters lacks: "
-            "remove the word, or train on data that has it",
+            "--prefix 'aé': the model does not know 'é' (U+00E9): leave it out, or use a model trained on words that "
+            "have it",
+        ),
+        ({"n": 1, "prefix": "Ba"}, "--prefix 'Ba': the model does not know 'B' (U+0042): write 'ba'"),
+        (
+            {"n": 1, "prefix": "BAÉ"},
+            "--prefix 'BAÉ': the model does not know 'B' (U+0042) and 'A' (U+0041) and 'É' (U+00C9): leave it out, or "
+            "use a model trained on words that have it",
         ),
     ],
     ids=str,

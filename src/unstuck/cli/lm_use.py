@@ -85,6 +85,8 @@ def score(folder: Folder, words: Words) -> None:
         given = [word.strip().lower() if checkpoint.recipe.lower else word.strip() for word in words]
         if not all(given):
             raise LmError("an empty word cannot be scored: give words of at least one character")
+        for word in given:
+            checkpoint.vocabulary.require_typed(word, "the word")
         scored = surprises(checkpoint.model(), checkpoint.vocabulary, given, "the command line")
         width = max(map(len, given))
         for found in scored:

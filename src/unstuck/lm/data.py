@@ -224,6 +224,15 @@ class Vocabulary:
                         f"vocabulary of {len(known)} characters lacks: remove the word, or train on data that has it"
                     )
 
+    def require_typed(self, text: str, name: str) -> None:
+        """Raise LmError naming the characters of `text`, typed at `name`, that are outside the vocabulary."""
+        unknown = [f"{c!r} (U+{ord(c):04X})" for c in dict.fromkeys(text) if c not in self.characters]
+        if unknown:
+            lower = text.lower()
+            known = all(character in self.characters for character in lower)
+            advice = f"write {lower!r}" if known else "leave it out, or use a model trained on words that have it"
+            raise LmError(f"{name} {text!r}: the model does not know {' and '.join(unknown)}: {advice}")
+
 
 @dataclass(frozen=True)
 class Split:

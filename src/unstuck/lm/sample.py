@@ -76,9 +76,9 @@ def sample_words(
     require_whole("number of words", n, 1, 10**9)
     require_whole("seed", seed, 0, LARGEST_SEED)
     require_whole("workers", workers, 1, 1024)
-    vocabulary.require_known([sampling.prefix], "--prefix")
+    vocabulary.require_typed(sampling.prefix, "--prefix")
     words = _all_words(fold(model), vocabulary, seed, sampling, workers, -(-n // BLOCKS[model.config.kind]))
-    return islice(words if unlike is None else _new_words(words, vocabulary, unlike), n)
+    return islice(words if unlike is None else _new_words(words, vocabulary, unlike, _advice(sampling)), n)
 
 
 def _all_words(
@@ -97,7 +97,21 @@ def _all_words(
                 yield from words
 
 
-def _new_words(words: Iterator[str], vocabulary: Vocabulary, known: KnownWords) -> Iterator[str]:
+def _advice(sampling: Sampling) -> str:
+    """What to do where no more new words are found, by the options in force."""
+    ways = ["ask for fewer words"]
+    if sampling.top_k:
+        ways.append(f"raise --top-k (now {sampling.top_k})")
+    if sampling.top_k != 1:  # the likeliest symbol is the same at any temperature
+        ways.append("raise --temperature")
+    if sampling.prefix:
+        ways.append("shorten --prefix")
+    if sampling.longest != LONGEST:
+        ways.append(f"raise --max-length (now {sampling.longest})")
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
+
+
+def _new_words(words: Iterator[str], vocabulary: Vocabulary, known: KnownWords, advice: str) -> Iterator[str]:
     seen: set[str] = set()
     in_vain = 0
     while True:
@@ -110,8 +124,7 @@ def _new_words(words: Iterator[str], vocabulary: Vocabulary, known: KnownWords) 
             in_vain += 1
         if in_vain > PATIENCE:
             raise LmError(
-                f"only {len(seen):,} different new words were found, and then none in {PATIENCE:,} tries: "
-                "ask for fewer words, or raise --temperature"
+                f"only {len(seen):,} different new words were found, and then none in {PATIENCE:,} tries: {advice}"
             )
 
 
