@@ -289,3 +289,53 @@ def test_asking_again_changes_nothing(every):
             if answers == {True}:
                 schedule.sampled(2 * STEP, STEP)
         asked_once.ledger.plain(STEP)
+
+
+class TestTogether:
+    """Several processes that follow the first one's schedule."""
+
+    def test_the_next_sample_is_the_next_step_at_first_and_then_the_guaranteed_one_where_nothing_is_known(self):
+        schedule = Schedule()
+        following = []
+        for step in range(40):
+            if schedule.is_sampled(step):
+                following.append(schedule.next_common)
+                schedule.agree(following[-1])
+        assert following == [*range(1, 11), 12, 14, 17, 20, 24, 28, 34, 40]
+
+    @pytest.mark.parametrize("every", [None, 7])
+    def test_another_one_that_is_told_samples_the_same(self, every):
+        first, second = Schedule(every, 0.5), Schedule(every, 1e-6)
+        steps = [[], []]
+        for step in range(500):
+            for seen, schedule in zip(steps, (first, second), strict=True):
+                if schedule.is_sampled(step):
+                    assert schedule.is_common(step)
+                    seen.append(step)
+                    schedule.sampled(2e-3, 1e-3)
+                else:
+                    schedule.ledger.plain(1e-3)
+            if steps[0][-1:] == [step] and every is None:
+                following = first.next_common
+                assert following > step
+                first.agree(following)
+                second.agree(following)
+        assert steps[0] == steps[1]
+        assert every or len(steps[0]) > len(grid_until(500)), "some beside the guaranteed ones"
+
+    def test_what_one_process_wants_for_itself_is_sampled_and_not_common(self):
+        schedule = Schedule()
+        for step in range(10):
+            schedule.is_sampled(step)
+        schedule.agree(20)
+        schedule.want(13)
+        assert [step for step in range(10, 21) if schedule.is_sampled(step)] == [13, 20]
+        assert (schedule.is_common(13), schedule.is_common(20)) == (False, True)
+
+    def test_alone_again(self):
+        schedule = Schedule()
+        for step in range(10):
+            schedule.is_sampled(step)
+        schedule.agree(1000)
+        schedule.alone()
+        assert [step for step in range(10, 30) if schedule.is_sampled(step)] == [10, 12, 14, 17, 20, 24, 28]

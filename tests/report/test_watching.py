@@ -32,6 +32,12 @@ class TestCost:
     def test_nothing_loaded(self):
         assert cost_line(replace(KEPT, loading_seconds=0.0), 20_000).endswith("(142 of 20,000 steps sampled)")
 
+    def test_what_merging_several_processes_took(self):
+        merged = replace(KEPT, ranks=4, merges=141, merging_seconds=0.052, merged_bytes=2_340_000)
+        assert "(142 of 20,000 steps sampled; 4 ranks merged 141 times, 52 ms and 2.3 MB; " in cost_line(merged, 20_000)
+        until = replace(merged, alone_from=12_345, merged_bytes=234_000_000)
+        assert "4 ranks merged 141 times until step 12,345, 52 ms and 234 MB" in cost_line(until, 20_000)
+
     def test_nothing_timed(self):
         assert cost_line(Watching(), 0) is None
 

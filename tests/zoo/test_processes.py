@@ -46,6 +46,24 @@ def test_a_program_that_fails_says_why(python):
         python("1 / 0")
 
 
+def several(tmp_path, text):
+    """Run a text in two processes."""
+    script = tmp_path / "it.py"
+    script.write_text(text, encoding="utf-8")
+    return forked.python([str(script)], processes=2, time_limit=60.0)
+
+
+def test_several_processes_are_told_who_they_are_and_the_first_is_heard(tmp_path):
+    text = "import os; print(*(os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')))"
+    assert several(tmp_path, text) == forked.Done(0, "0 2 127.0.0.1\n", "")
+
+
+def test_of_several_processes_the_one_that_fails_is_heard(tmp_path):
+    text = "import os, sys\nif os.environ['RANK'] == '1': sys.exit('lost')\nprint('first')\n"
+    done = several(tmp_path, text)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 def test_a_program_that_takes_too_long_is_ended(python):
     with pytest.raises(ProgramError, match=r"it took longer than 0\.2 s"):
         python(SLEEP, limit=0.2)
