@@ -136,3 +136,28 @@ def test_the_batches_of_a_recalibration_are_not_taken_for_the_evaluation():
             net(torch.randn(32, 4))
     seen = [site.op for site in run.session.trace.sites if site.kind.name == "EVALUATION"]
     assert seen == ["batch_norm"]
+
+
+class TestOfARunThatGoesOn:
+    """Gradients that fade in the first step alone, as a sigmoid network's may, are no reason to mend anything."""
+
+    def run(self, steps: int) -> unstuck.Run:
+        torch.manual_seed(0)
+        layers = [part for _ in range(9) for part in (nn.Linear(16, 16), nn.Sigmoid())]
+        net = nn.Sequential(*layers, nn.Linear(16, 2))
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with unstuck.watch(unsafe_fixes=True, select=["G001"]) as run:
+            for _ in range(steps):
+                optimizer.zero_grad()
+                F.cross_entropy(net(torch.randn(32, 16)), torch.randint(2, (32,))).backward()
+                optimizer.step()
+        return run
+
+    @pytest.mark.parametrize("steps", [1, 4])
+    def test_it_is_left_alone_before_there_are_samples_enough(self, steps):
+        run = self.run(steps)
+        assert run.fixes == ()
+        assert run.report().codes() == ["G001"]  # of a run that ended so, all there is to see
+
+    def test_and_mended_then(self):
+        assert {fix.step for fix in self.run(8).fixes} == {5}

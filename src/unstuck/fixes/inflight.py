@@ -67,7 +67,9 @@ class InflightRepairer(ForwardRepairer):
         if step < self._next_check or step < self.stretches[-1].begin:
             return
         self._next_check = next((check for check in FIRST_CHECKS if check > step), step + max(1, step // 2))
-        findings = self._judge(self.stretches[-1].of(network.trace))
+        seen = self.stretches[-1].of(network.trace)
+        seen.facts.under_way = True
+        findings = self._judge(seen)
         self._rewound, earlier, settled = False, len(self.applied), set[str]()
         for cause in group([finding for finding in findings if finding.severity > Severity.INFO]):
             own = (cause.root, *cause.also)

@@ -11,8 +11,9 @@ MIN_SAMPLED_STEPS = 4  # steps; one batch may be odd, the median of four is not 
 
 
 def seen_enough(trace: Trace, sampled: int) -> bool:
-    """Tell whether `sampled` steps suffice: four, or every step of a run that had fewer."""
-    return sampled >= min(MIN_SAMPLED_STEPS, max(1, len(trace.steps)))
+    """Tell whether `sampled` steps suffice: four, or every step of a run that ended with fewer."""
+    there_are = MIN_SAMPLED_STEPS if trace.facts.under_way else max(1, len(trace.steps))
+    return sampled >= min(MIN_SAMPLED_STEPS, there_are)
 
 
 def finite(series: Series) -> Series:

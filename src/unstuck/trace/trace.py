@@ -67,6 +67,7 @@ class Facts:
     skipped_updates: int = 0  # by AMP's GradScaler, after an overflow
     other_threads: bool = False  # backward calls or optimizer steps were made in threads that are not watched
     internal_error: str | None = None
+    under_way: bool = False  # the run goes on: what shows in its first steps alone may pass
     watching: Watching = field(default_factory=Watching)  # what it cost
 
 
