@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from unstuck.findings import Evidence, Place
-from unstuck.report import NotChecked, Report
+from unstuck.report import NotChecked, Report, html
 from unstuck.report import chartdata as data
 from unstuck.report.html import compact, excerpt, plain
 from unstuck.report.pagedata import as_json
@@ -143,12 +143,14 @@ class TestPage:
         said = Page(made.render("html")).said
         assert said.count("The first 2 of 3 places, in the order of execution, are shown.") == 6
 
+    @pytest.mark.parametrize("name", html.CAPTIONS)
+    def test_each_chart_says_what_healthy_looks_like(self, name):
+        assert re.search(r"[Hh]ealthy|is usual", html.CAPTIONS[name])
+
     def test_of_many_places_only_the_loss_is_open(self):
         made = report(trace=trace())
         opened = re.findall(r'<details class="part" id="([a-z-]+)" open>', made.render("html"))
         assert "gradients" in opened
-        from unstuck.report import html
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(html, "MOST_OPEN", 3)
             opened = re.findall(r'<details class="part" id="([a-z-]+)" open>', made.render("html"))

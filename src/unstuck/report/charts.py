@@ -121,8 +121,10 @@ def search_box() -> Any:
 FOUND = "indexof(lower(datum.place), lower(search)) >= 0"
 
 
-def _steps_axis(alt: Any) -> Any:
-    return alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=",d"))
+def steps_axis(alt: Any) -> Any:
+    """Return the axis of steps in their proportions, with labels that stand apart."""
+    axis = alt.Axis(tickMinStep=1, format=",d", labelOverlap="greedy", labelSeparation=6)
+    return alt.X("step:Q", title="step", axis=axis)
 
 
 def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
@@ -131,7 +133,7 @@ def _two(channel: Any, field: str, domain: list[str], shown: list[str]) -> Any:
 
 def _lines(alt: Any, rows: data.Rows, y: Any) -> Any:
     """Return one line a place over the steps; told apart by colour and dash while they are few, else by depth."""
-    shown = {"x": _steps_axis(alt), "y": y, "detail": "place:N"}
+    shown = {"x": steps_axis(alt), "y": y, "detail": "place:N"}
     if len({row["place"] for row in rows}) <= FEW:
         order = alt.EncodingSortField("order", op="min")
         dashes = alt.Legend(symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
@@ -172,7 +174,7 @@ def _loss(report: Report) -> Any:
         return None
     _, baseline = starting_loss(report.trace)
     scale = loss_scale(alt, [*(row["low"] for row in finite), *(row["high"] for row in finite)], baseline)
-    x = _steps_axis(alt).scale(domain=[0, max(1, rows[-1]["step"])], nice=False)
+    x = steps_axis(alt).scale(domain=[0, max(1, rows[-1]["step"])], nice=False)
     y = alt.Y("loss:Q", scale=scale, title="loss", axis=alt.Axis(minExtent=44, format="~r", tickCount=6))
     base = alt.Chart(values(finite)).encode(x=x)
     spread = base.mark_area(color=BLUE, opacity=0.25).encode(y=alt.Y("low:Q", scale=scale, title="loss"), y2="high:Q")

@@ -49,15 +49,17 @@ CAPTIONS = {
     "dead-units": "A row is a unit, a column a sampled step (not a sample of one batch: a cell sums up the whole batch "
     "of its step): the lighter, the more of the unit's elements were saturated or switched off. White are cells of "
     "which all were; a white row is a unit that learns nothing. A healthy map has no white row.",
-    "gradients": "The size of each parameter's gradients, as decimal logarithms. The dashed outline is the first step.",
+    "gradients": "The size of each parameter's gradients, as decimal logarithms. The dashed outline is the first step. "
+    "Healthy are sizes of the same order in all layers, none of them at 0 alone.",
     "updates": "log10 of rms(update) / rms(value) of each weight matrix (below a third of the usual initial scale, "
     "that third stands for the value). About 1e-3 is usual; far above, training is rough, far below, it is slow.",
     "depth": "log10 of the standard deviation of each layer's output (forward) and of the gradient there (backward), "
     "at the first and at the last sampled step; ✗ at the bottom: zero, not finite or not measured. Healthy lines are "
     "level, as an initialisation aims at: a depth slope of about 0 both ways.",
     "batchnorm": "How far each batch's statistics are from the running ones, medians over the units: means apart in "
-    "running standard deviations, and the ratio of the variances.",
-    "fixes": "What each repair was to change, measured before it (cross) and after it (circle).",
+    "running standard deviations, and the ratio of the variances. Healthy is well below 1 and about 1.",
+    "fixes": "What each repair was to change, measured before it (cross) and after it (circle). Healthy is the circle "
+    "where the rule aims: a standard deviation of 1, a loss at its baseline.",
 }
 NOTHING = {
     "loss": "No value of the loss was seen.",

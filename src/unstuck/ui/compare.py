@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from unstuck.report import Report, html, panels
 from unstuck.report import chartdata as data
-from unstuck.report.charts import NAMES, level_line, loss_scale
+from unstuck.report.charts import NAMES, level_line, loss_scale, steps_axis
 from unstuck.report.pagedata import histogram_cards, packed
 from unstuck.report.report import recent_loss, starting_loss
 from unstuck.report.style import BLUE, HEIGHT, ORANGE, WIDTH, altair, unvalidated, values
@@ -147,7 +147,7 @@ def loss_chart(pair: list[Side]) -> dict[str, Any]:
             alt.Chart(values(rows))
             .mark_line(strokeWidth=2)
             .encode(
-                x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=",d")),
+                x=steps_axis(alt),
                 y=alt.Y("loss:Q", title="loss", scale=scale, axis=alt.Axis(format="~r", tickCount=6)),
                 color=alt.Color("run:N", title=None, scale=colours),
                 strokeDash=alt.StrokeDash("run:N", title=None, scale=dashes),
