@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from unstuck.cli import lm_ladder as command
 from unstuck.cli.lm import app
 from unstuck.lm.data import read_words
+from unstuck.lm.ranks import Ranks
 
 Ladder = Callable[..., Result]
 
@@ -159,12 +160,37 @@ def test_deep(ladder: Ladder, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith("initialisation       layer   saturated  activation std  gradient std  grad:data")
     assert len([line for line in lines if line.startswith("gain")]) == 36
-    assert lines[-1] == "Split 80/10/10 by distinct word."
+    assert lines[-2:] == ["last 3 steps; about -3 is usual.", "Split 80/10/10 by distinct word."]
     data = json.loads((tmp_path / "deep.json").read_text())
     assert data["data"]["split"] == "words"
     assert [(run["gain"], run["batchnorm"]) for run in data["runs"]][3] == ("1", True)
     assert data["runs"][0]["layers"][5]["saturated"] is None
     assert json.loads(ladder("--deep", "--steps", 3, "--output-format", "json").stdout) == data
+
+
+def test_ctrl_c_in_deep_says_that_nothing_is_saved(
+    ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.lm_deep, "run_deep", stopped)
+    result = ladder("--deep", "--out", tmp_path)
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert result.stderr == "unstuck: note: interrupted, nothing is saved\n"
+    assert not (tmp_path / "deep.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("stages", "size", "text"), [("4", 1, "of 1 run in "), ("4,5", 2, "of 1 run of this process in ")]
+)
+def test_a_share_of_the_runs_is_called_one(
+    stages: str, size: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = command.Ladder(command.Plan(command.stages_of(stages), 1, 2), read_words(), Ranks(0, size))
+    command._report(2, 1.0, runs, 1)
+    assert f"2 model-steps {text}" in capsys.readouterr().err
 
 
 def drawn(folder: Path) -> set[str]:

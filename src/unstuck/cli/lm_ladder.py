@@ -150,7 +150,7 @@ def _train(runs: Ladder, engine: str, threads: int, out: Path | None) -> None:
     if out and runs.steps_left < left:
         save_runs(out, runs.runs)
     if runs.ranks.rank == 0:
-        _report(left - runs.steps_left, time.perf_counter() - begun, len(runs.runs), threads)
+        _report(left - runs.steps_left, time.perf_counter() - begun, runs, threads)
 
 
 def _prepare(ranks: Ranks) -> None:
@@ -162,8 +162,9 @@ def _prepare(ranks: Ranks) -> None:
         note(f"compiled the training steps in {seconds:.0f} s; the next run finds them on the disk")
 
 
-def _report(done: int, seconds: float, runs: int, threads: int) -> None:
-    of = f"{runs} run{'s' if runs > 1 else ''}"
+def _report(done: int, seconds: float, held: Ladder, threads: int) -> None:
+    runs = len(held.runs)
+    of = f"{runs} run{'s' if runs > 1 else ''}" + (" of this process" if held.ranks.size > 1 else "")
     if done:
         each = f"{seconds / done * 1e6:.1f} µs a model-step, {threads} at a time"
         note(f"{done:,} model-steps of {of} in {seconds:.1f} s ({each})")
