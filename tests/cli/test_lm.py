@@ -316,7 +316,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
         (b"", "holds no words: give a text file with one word per line"),
         (b"\x89PNG\r\n", "line 1 (byte offset 0) is not UTF-8 text: 0x89 cannot stand there; save the file as UTF-8"),
         (b"ava\n", "holds one word only: give at least 6 different words"),
-        (b"a\nb\nc\n", "holds 3 words, and the 80/10/10 split leaves no validation word: give at least 6 different"),
+        (b"a\nb\nc\n", "holds 3 different words, and the 80/10/10 split leaves no validation word: give at least 6 d"),
     ],
 )
 def test_data_that_cannot_be_trained_on_are_refused(
@@ -359,11 +359,14 @@ def test_evaluation_refuses_what_it_cannot_do(invoke: Invoke, train: Invoke, tmp
         "remove the word, or train on data that has it"
     )
     other.write_text("ava\nzoe\n")
-    assert refused(invoke("eval", out, "--data", other, "--split", "val")).startswith(f"{other} holds 2 words, and")
+    assert refused(invoke("eval", out, "--data", other, "--split", "val")).startswith(
+        f"{other} holds 2 different words, and"
+    )
     assert refused(invoke("eval", out, "--split", "dev")) == (
         "unknown --split 'dev': choose one of train, val, test, all"
     )
     assert refused(invoke("eval", out, "--recalibrate")) == (
         "--recalibrate needs a model with BatchNorm, and this one has norm layer: leave it out"
     )
-    assert refused(invoke("sample", out, "-n", 0)).startswith("number of words is 0: give a whole number from 1 to")
+    assert refused(invoke("sample", out, "-n", 0)).startswith("--count is 0: give a whole number from 1 to")
+    assert refused(invoke("sample", out, "--threads", 0)) == "--threads is 0: give a whole number from 1 to 1024"

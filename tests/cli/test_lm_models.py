@@ -157,7 +157,7 @@ def test_words_are_drawn_as_asked(invoke: Invoke, train: Invoke, tmp_path: Path,
     assert refused(invoke("sample", out, "--prefix", "é")).startswith(
         "--prefix: the word 'é' holds 'é' (U+00E9), which"
     )
-    assert refused(invoke("sample", out, "--temperature", 0)) == "temperature is 0.0: give a number above 0"
+    assert refused(invoke("sample", out, "--temperature", 0)) == "--temperature is 0.0: give a number above 0"
     names_moved = names.rename(tmp_path / "moved.txt")
     assert refused(invoke("sample", out, "--unique")).startswith(f"data file {names} does not exist: ")
     names_moved.rename(names)

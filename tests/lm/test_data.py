@@ -168,8 +168,10 @@ def test_without_repeated_words_both_splits_agree() -> None:
 def test_too_few_words_are_refused() -> None:
     with pytest.raises(LmError, match=r"^x holds one word only: give at least 6 different words$"):
         split_words(["ava"] * 20, "lines", name="x")
-    with pytest.raises(LmError, match=r"^x holds 5 words, and the 80/10/10 split leaves no validation word: give at"):
-        split_words(list("abcde"), name="x")
+    with pytest.raises(LmError, match=r"^x holds 5 different words, and the 80/10/10 split leaves no validation "):
+        split_words(list("aabcde"), name="x")
+    with pytest.raises(LmError, match=r"^x holds 5 lines, and the 80/10/10 split leaves no validation word: give at"):
+        split_words(list("abcde"), "lines", name="x")
     assert split_words(list("abcdef")).val
     with pytest.raises(LmError, match=r"^unknown split 'letters': choose one of words, lines$"):
         split_words(list("abcdef"), "letters")

@@ -178,15 +178,15 @@ def test_the_advice_names_the_options_in_force(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "number of words is 0: give a whole number from 1 to 1000000000"),
-        ({"n": 1, "seed": -1}, "seed is -1: give a whole number from 0 to 9223372036854775807"),
-        ({"n": 1, "longest": 0}, "max length is 0: give a whole number from 1 to 100000"),
-        ({"n": 1, "temperature": 0.0}, "temperature is 0.0: give a number above 0"),
-        ({"n": 1, "temperature": math.nan}, "temperature is nan: give a number above 0"),
-        ({"n": 1, "top_k": -1}, "top k is -1: give a whole number from 0 to 2147483648"),
+        ({"n": 0}, "--count is 0: give a whole number from 1 to 1000000000"),
+        ({"n": 1, "seed": -1}, "--seed is -1: give a whole number from 0 to 9223372036854775807"),
+        ({"n": 1, "longest": 0}, "--max-length is 0: give a whole number from 1 to 100000"),
+        ({"n": 1, "temperature": 0.0}, "--temperature is 0.0: give a number above 0"),
+        ({"n": 1, "temperature": math.nan}, "--temperature is nan: give a number above 0"),
+        ({"n": 1, "top_k": -1}, "--top-k is -1: give a whole number from 0 to 2147483648"),
         (
             {"n": 1, "prefix": "aba", "longest": 3},
-            "the prefix has 3 characters and max length is 3: shorten the prefix or raise --max-length",
+            "--prefix has 3 characters and --max-length is 3: shorten the one or raise the other",
         ),
         (
             {"n": 1, "prefix": "aé"},

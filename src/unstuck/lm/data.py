@@ -261,8 +261,9 @@ def split_words(words: Sequence[str], by: str = "words", seed: int = SPLIT_SEED,
         raise LmError(f"{name} holds one word only: give at least {FEWEST_WORDS} different words")
     first, second = int(0.8 * len(units)), int(0.9 * len(units))
     if not 0 < first < second:
+        what = "different words" if by == "words" else "lines"
         raise LmError(
-            f"{name} holds {len(units)} words, and the 80/10/10 split leaves no validation word: "
+            f"{name} holds {len(units)} {what}, and the 80/10/10 split leaves no validation word: "
             f"give at least {FEWEST_WORDS} different words"
         )
     random.Random(seed).shuffle(units)

@@ -45,13 +45,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        require_positive("temperature", self.temperature)
-        require_whole("top k", self.top_k, 0, 2**31)
-        require_whole("max length", self.longest, 1, 100_000)
+        require_positive("--temperature", self.temperature)
+        require_whole("--top-k", self.top_k, 0, 2**31)
+        require_whole("--max-length", self.longest, 1, 100_000)
         if len(self.prefix) >= self.longest:
             raise LmError(
-                f"the prefix has {len(self.prefix)} characters and max length is {self.longest}: "
-                "shorten the prefix or raise --max-length"
+                f"--prefix has {len(self.prefix)} characters and --max-length is {self.longest}: "
+                "shorten the one or raise the other"
             )
 
 
@@ -73,9 +73,9 @@ def sample_words(
     outside the vocabulary, and when PATIENCE words in a row are not new.
     """
     sampling = sampling or Sampling()
-    require_whole("number of words", n, 1, 10**9)
-    require_whole("seed", seed, 0, LARGEST_SEED)
-    require_whole("workers", workers, 1, 1024)
+    require_whole("--count", n, 1, 10**9)
+    require_whole("--seed", seed, 0, LARGEST_SEED)
+    require_whole("--threads", workers, 1, 1024)
     vocabulary.require_typed(sampling.prefix, "--prefix")
     words = _all_words(fold(model), vocabulary, seed, sampling, workers, -(-n // BLOCKS[model.config.kind]))
     return islice(words if unlike is None else _new_words(words, vocabulary, unlike, _advice(sampling)), n)
