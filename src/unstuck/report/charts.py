@@ -123,7 +123,7 @@ FOUND = "indexof(lower(datum.place), lower(search)) >= 0"
 
 def steps_axis(alt: Any) -> Any:
     """Return the axis of steps in their proportions, with labels that stand apart."""
-    axis = alt.Axis(tickMinStep=1, format=",d", labelOverlap="greedy", labelSeparation=6)
+    axis = alt.Axis(tickMinStep=1, format=",d", labelOverlap="parity", labelSeparation=6)
     return alt.X("step:Q", title="step", axis=axis)
 
 
