@@ -18,6 +18,7 @@ ROOMS = {"capture", "stats", "trace", "rules", "findings", "fixes", "report", "c
 ROOMS |= {"ranks"}
 
 FORBIDDEN = {  # room -> what it must never import
+    "ranks": ("unstuck.rules", "unstuck.findings", "unstuck.fixes", "unstuck.report", "unstuck.api"),
     "stats": ("unstuck.capture", "unstuck.trace", "unstuck.rules", "unstuck.fixes", "unstuck.report", "unstuck.api"),
     "trace": ("torch", "unstuck.capture", "unstuck.rules", "unstuck.fixes", "unstuck.report", "unstuck.api"),
     "findings": ("torch", "unstuck.capture", "unstuck.rules", "unstuck.fixes", "unstuck.report", "unstuck.api"),

@@ -193,13 +193,13 @@ class Session(UnwatchedSteps):
         """Install something; what that returns undoes it when the watching ends."""
         self._undo.append(install())
 
-    def has_run(self, module: nn.Module) -> bool:
-        """Tell whether a module was called itself, not only what it holds."""
-        return self._modules.has_run(module)
     def know(self, model: nn.Module) -> None:
         """Name what a model holds before it runs: some optimizers see its parameters first, and call it themselves."""
         self._guard(self._modules.know, model)
 
+    def has_run(self, module: nn.Module) -> bool:
+        """Tell whether a module was called itself, not only what it holds."""
+        return self._modules.has_run(module)
 
     def trains(self, tensor: Tensor) -> bool:
         """Tell whether a tensor is a known parameter."""
