@@ -85,6 +85,7 @@ def test_tables_are_printed_and_what_was_done_noted(ladder: Ladder) -> None:
     assert "No column for the lecture: the lecture's losses are of its own list" in result.stdout
     assert any(line.startswith("kaiming → batchnorm  ") for line in lines)
     assert re.fullmatch(
+        r"(unstuck: note: compiled the training steps in .*\n)?"  # when they were not on the disk yet
         r"unstuck: note: 200 model-steps of 4 runs in [\d.]+ s \([\d.]+ µs a model-step, \d+ at a time\)\n",
         result.stderr,
     )

@@ -155,7 +155,7 @@ def test_words_are_drawn_as_asked(invoke: Invoke, train: Invoke, tmp_path: Path,
     trained_on = set(lm_train.open_corpus(names, load_checkpoint(out).config, load_checkpoint(out).recipe).split.train)
     assert not trained_on & set(new)
     assert refused(invoke("sample", out, "--prefix", "é")).startswith(
-        "--prefix: the word 'é' holds 'é' (U+00E9), which"
+        "--prefix 'é': the model does not know 'é' (U+00E9)"
     )
     assert refused(invoke("sample", out, "--temperature", 0)) == "--temperature is 0.0: give a number above 0"
     names_moved = names.rename(tmp_path / "moved.txt")

