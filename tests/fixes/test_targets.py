@@ -130,9 +130,9 @@ class TestMends:
         net = Chain(0.7, function=torch.sigmoid, depth=6)
         nn.init.normal_(net.head.weight, std=0.1)
         with unstuck.watch(unsafe_fixes=True) as run:
-            train(net, 7)
+            train(net, 12)
         assert {fix.code for fix in mended(run)} == {"G001"}
-        x, y = batch(5)
+        x, y = batch(10)
         F.cross_entropy(net(x), y).backward()
         first, last = net.layers[0].bias.grad.norm(), net.layers[-1].bias.grad.norm()
         assert float(first / last) > 0.1
@@ -144,7 +144,7 @@ class TestMends:
         F.cross_entropy(net(x), y).backward()
         before = float(net.layers[0].bias.grad.norm() / net.layers[-1].bias.grad.norm())
         with unstuck.watch(unsafe_fixes=True) as run:
-            train(net, 6)
+            train(net, 12)
         assert {fix.code for fix in mended(run)} == {"G002"}
         net.zero_grad()
         F.cross_entropy(net(x), y).backward()

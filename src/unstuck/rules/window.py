@@ -8,12 +8,14 @@ from unstuck.trace import Trace
 from unstuck.trace.trace import Series
 
 MIN_SAMPLED_STEPS = 4  # steps; one batch may be odd, the median of four is not moved by it
+UNDER_WAY_STEPS = 8  # of a run that goes on: in zoo's pixel-codes/fixed gradients fade for seven steps and come back
 
 
 def seen_enough(trace: Trace, sampled: int) -> bool:
-    """Tell whether `sampled` steps suffice: four, or every step of a run that ended with fewer."""
-    there_are = MIN_SAMPLED_STEPS if trace.facts.under_way else max(1, len(trace.steps))
-    return sampled >= min(MIN_SAMPLED_STEPS, there_are)
+    """Tell whether `sampled` steps suffice: four, or all of a run that ended with fewer; eight while it goes on."""
+    if trace.facts.under_way:
+        return sampled >= UNDER_WAY_STEPS
+    return sampled >= min(MIN_SAMPLED_STEPS, max(1, len(trace.steps)))
 
 
 def finite(series: Series) -> Series:
