@@ -44,7 +44,8 @@ def fix(program: Path, metric: str, root: str | None) -> dict[str, Any]:
     values = [line.split()[1] for line in output.getvalue().splitlines() if line.startswith(f"{metric} ")]
     fixes = [] if root in all_patchers() else [fix.name for fix in report.fixes]
     proposals = propose(program.read_text(encoding="utf-8"), report.findings, program) if root is None else []
-    offered = [name for finding in report.findings if finding.code == root for name in finding.fixes]
+    named = [name for finding in report.findings if finding.code == root for name in finding.fixes]
+    mended = [fix for fix in report.fixes if fix.code == root]
     return {
         "exit_code": outcome.exit_code,
         "internal_error": report.trace.facts.internal_error,
@@ -53,7 +54,7 @@ def fix(program: Path, metric: str, root: str | None) -> dict[str, Any]:
         "not_checked": [rule.code for rule in report.not_checked],
         "fixes": list(dict.fromkeys([*patches, *fixes])),
         "patched": root in all_patchers(),
-        "offered": bool(fixes or offered or root in all_patchers()),
+        "offered": bool(named or mended or root in all_patchers()),
         "withheld": [*report.withheld, *refused],
         "proposed": [proposal.name for proposal in proposals if not isinstance(proposal, Refusal)],
     }

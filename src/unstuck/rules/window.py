@@ -12,10 +12,13 @@ UNDER_WAY_STEPS = 8  # of a run that goes on: in zoo's pixel-codes/fixed gradien
 
 
 def seen_enough(trace: Trace, sampled: int) -> bool:
-    """Tell whether `sampled` steps suffice: four, or all of a run that ended with fewer; eight while it goes on."""
-    if trace.facts.under_way:
-        return sampled >= UNDER_WAY_STEPS
+    """Tell whether `sampled` steps suffice: four, or every step of a run that had fewer."""
     return sampled >= min(MIN_SAMPLED_STEPS, max(1, len(trace.steps)))
+
+
+def may_pass(trace: Trace, sampled: int) -> bool:
+    """Tell whether what `sampled` steps show may be gone after some more: in a run that goes on, of less than eight."""
+    return trace.facts.under_way and sampled < UNDER_WAY_STEPS
 
 
 def finite(series: Series) -> Series:

@@ -10,7 +10,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
-from unstuck.rules.window import finite, seen_enough, span
+from unstuck.rules.window import finite, may_pass, seen_enough, span
 from unstuck.rules.wording import ratio_of
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -132,6 +132,6 @@ def _without_recurrence(trace: Trace, chain: list[Site]) -> list[Site]:
 
 def _point(trace: Trace, site: Site) -> Point | None:
     steps, norms = finite(trace.series(site, Role.OUTPUT_GRADIENT, "norm"))
-    if not len(steps) or not seen_enough(trace, len(steps)):
+    if not len(steps) or not seen_enough(trace, len(steps)) or may_pass(trace, len(steps)):
         return None
     return site, float(np.median(norms)), span(steps)
