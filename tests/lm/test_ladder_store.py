@@ -91,6 +91,8 @@ def test_a_file_in_the_folders_place_is_refused(words: WordList, tmp_path: Path)
         {"step": np.array([2000])},
         {"step": np.array([-1000])},
         {"step": np.array([1000, 1000])},
+        {"step": np.array([np.nan])},
+        {"losses": np.array([True])},
         {"losses": np.zeros(2)},
         {"gain": np.ones(100, np.float32)},
         {"gain": np.ones(200)},

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from unstuck.lm.data import read_words
+from unstuck.lm.errors import LmError
 from unstuck.lm.ladder import Ladder, Plan, engine_of
 from unstuck.lm.ladder_table import as_data, why_incomparable
 from unstuck.lm.ranks import Ranks, cores, joined
@@ -39,6 +40,22 @@ def test_alone_everything_is_kept() -> None:
 def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100000")
     assert cores() == 1
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-2", "", "²", "9" * 5000])
+def test_an_environment_that_no_launcher_sets_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, asked in (("LOCAL_WORLD_SIZE", cores), ("WORLD_SIZE", joined().__enter__)):
+        monkeypatch.setenv(variable, text)
+        with pytest.raises(LmError, match=f"the environment variable {variable} is .*: unset it, or start by torchrun"):
+            asked()
+
+
+def test_processes_that_cannot_meet_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, text in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(variable, text)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(LmError, match=r"the processes cannot meet .*MASTER_ADDR"), joined():
+        pass
 
 
 @pytest.fixture(scope="module")

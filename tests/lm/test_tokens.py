@@ -159,6 +159,33 @@ def test_files_that_are_damaged_are_made_again(write: Callable[..., Path], cache
     assert json.loads((folder / "tokens.json").read_text())["dtype"] == "uint8"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocabulary": ["b", "a"]},
+        {"vocabulary": 5},
+        {"sha256": "0" * 64},
+        {"dtype": "O"},
+        {"dtype": "(" * 600},
+        {"words": {"train": 1e300}},
+        {"more": -(2**63)},
+        "[" * 200_000,
+        "[]",
+    ],
+)
+def test_a_record_that_says_something_else_is_not_believed(
+    write: Callable[..., Path], cache: Path, change: dict[str, object] | str
+) -> None:
+    path = write(*ENOUGH)
+    before = open_tokens(path)
+    (record,) = cache.glob("tokens/*/tokens.json")
+    held = json.loads(record.read_text())
+    record.write_text(json.dumps({**held, **change}) if isinstance(change, dict) else change)
+    again = open_tokens(path)
+    assert (again.vocabulary, again.count, again.sha256) == (before.vocabulary, before.count, before.sha256)
+    assert json.loads(record.read_text()) == held
+
+
 def test_an_interrupt_leaves_nothing_half_made(write: Callable[..., Path], cache: Path) -> None:
     path, calls = write(*ENOUGH), []
 

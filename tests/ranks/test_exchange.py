@@ -162,6 +162,7 @@ class TestLost:
             (4, "killed", "rank 3 is gone: from step 30 on rank 0 is watched by itself; the training goes on"),
             (2, "hanging", "rank 1 did not answer in time: from step 30 on rank 0 is watched by itself"),
             (4, "leaving", "rank 3 is not watched any more: from step 30 on rank 0 is watched by itself"),
+            (4, "unreadable", "rank 3 sends numbers that cannot be read (there is no column 'rows_names'; install one"),
         ],
     )
     def test_the_others_go_on(self, size, how, says):

@@ -11,7 +11,7 @@ from unstuck.stats.reference import summarise
 from unstuck.stats.summary import TensorSummary
 from unstuck.stats.table import SummaryTable
 from unstuck.trace import Role
-from unstuck.trace.packing import PackingError
+from unstuck.trace.packing import PackingError, pack, unpack
 
 
 def part(rank, value=2.0, prints=None):
@@ -63,11 +63,11 @@ class TestBytes:
         assert back.objectives.means() == [(3, 0, 1, 2.0, None)]
         assert back.record("loss").tolist() == [2.0]
 
-    def test_columns_keep_their_kinds(self):
+    @pytest.mark.parametrize("unit_dim", [1, None])
+    def test_columns_keep_their_kinds(self, unit_dim):
         """A stored run is refused where they are others."""
-        rows = Rows.of_rank(
-            0, [5], [Role.INPUT], [3], [False], SummaryTable.of([summarise(torch.ones(3, 2), unit_dim=1)])
-        )
+        summary = summarise(torch.ones(3, 2), unit_dim=unit_dim)
+        rows = Rows.of_rank(0, [5], [Role.INPUT], [3], [False], SummaryTable.of([summary]))
         own = replace(part(0), rows=rows)
         back = Part.from_bytes(Part.merged([Part.from_bytes(own.to_bytes())] * 2).to_bytes()).rows.table
         for name in SummaryTable.__slots__:
@@ -78,6 +78,30 @@ class TestBytes:
         data[-1] ^= 1
         with pytest.raises(PackingError):
             Part.from_bytes(bytes(data))
+
+    @pytest.mark.parametrize(
+        ("name", "array"),
+        [
+            ("rows_names", None),
+            ("rows_roles", np.array([200], np.uint8)),
+            ("rows_roles", np.array([0, 0], np.uint8)),
+            ("rows_steps", np.array([0.5])),
+            ("table_starts", np.array([0, 1 << 40])),
+            ("table_bins", np.array([5000], np.uint16)),
+            ("table_counts", np.full((1, 4), -1)),
+            ("calls_names", np.array([1], np.uint64)),
+            ("objectives_counts", np.array([0])),
+            ("records", np.zeros((0, len(RECORD)))),
+            ("records", np.zeros((1, 2))),
+            ("step", np.array([3, 4])),
+            ("step", np.array([np.nan])),
+        ],
+    )
+    def test_columns_that_do_not_fit_together(self, name, array):
+        arrays = unpack(part(0).to_bytes())
+        arrays.pop(name) if array is None else arrays.update({name: array})
+        with pytest.raises(PackingError):
+            Part.from_bytes(pack(arrays))
 
     @pytest.mark.parametrize(
         ("numbers", "dtype"),

@@ -3,8 +3,9 @@
 import os
 
 import pytest
+import torch
 
-from unstuck.ranks.tree import FANOUT, LostError, Tree, levels
+from unstuck.ranks.tree import FANOUT, PART, LostError, Tree, levels
 
 from . import processes
 
@@ -40,13 +41,18 @@ class TestShape:
         assert max(sum(len(group) - 1 for group in levels(rank, 4096)) for rank in (0, 1, 8, 64, 512)) == 28
 
 
+def joined(parts):
+    assert sorted(parts) == list(parts)
+    return b"".join(parts.values())
+
+
 def gather(rank, size, failing=None):
     """All ranks' numbers together, then once more, in another order of sizes."""
     tree, told = Tree(), []
     for turn in range(2):
         part = (b"%d," % rank) * (1 + turn * 100_000 * (rank == size - 1))
         try:
-            answer = tree.reduce(part, b"".join, lambda data: b"%d" % len(set(data.decode().split(","))))
+            answer = tree.reduce(part, joined, lambda data: b"%d" % len(set(data.decode().split(","))))
         except LostError as error:
             tree.close()
             return [*told, str(error)]
@@ -72,3 +78,21 @@ def test_all_hear_who_is_lost():
     seen = processes.run(gather, 10, 9)
     heard = [told[1] for told, _, _ in seen[:-1]]
     assert heard == ["rank 9 has been lost"] * 8 + ["rank 9 is gone"]
+
+
+def lie(rank, size, told, sent):
+    """Rank 1 announces so many bytes of a part and sends others."""
+    tree = Tree(limit=2.0)
+    if rank:
+        tensors = [torch.tensor([PART, rank, told]), torch.zeros(sent, dtype=torch.uint8)]
+        for tag, tensor in enumerate(tensors[: 1 + bool(sent)]):
+            tree._levels[0].group.send([tensor], 0, tag).wait()
+        return None
+    with pytest.raises(LostError) as error:
+        tree.reduce(b"part", joined, bytes)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("told", "sent"), [(-1, 0), (1 << 62, 0), (100, 10)])
+def test_a_length_that_is_none(told, sent):
+    assert processes.results(lie, 2, told, sent)[0] == "rank 1 is gone"

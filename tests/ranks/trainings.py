@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -15,7 +16,9 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 import unstuck
 from unstuck.ranks import tree
+from unstuck.ranks.part import Part
 from unstuck.trace import Kind, Role
+from unstuck.trace.packing import pack
 
 STEPS = 14
 
@@ -136,7 +139,7 @@ def scheduled(rank, size, steps=400):
 
 
 def lost(rank, size, how, at=30):
-    """The last rank dies, hangs, leaves or skips; the others go on without collectives of their own."""
+    """The last rank dies, hangs, leaves, skips or is of another release; the others go on, without collectives."""
     tree.LIMIT = 1.0
     net = make_net()
     begun = time.monotonic()
@@ -152,6 +155,8 @@ def lost(rank, size, how, at=30):
                     break
                 if how == "skipping":
                     continue
+                if how == "unreadable":
+                    Part.to_bytes = lambda self: pack({"step": np.array([self.step])})
             train(net, [batch(rank, step)], lambda net: None)
     return {**told(run), "seconds": time.monotonic() - begun}
 

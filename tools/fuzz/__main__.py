@@ -21,7 +21,7 @@ from tools.fuzz.targets import TARGETS, Target
 
 MEMORY_BYTES = 4 << 30  # that a process may take beyond what it has when it begins
 CASE_SECONDS = 20  # that no case may take
-SHARES = {"report": 0.1, "page": 0.002, "tensors": 0.1}  # of the cases asked for: these take longest
+SHARES = {"report": 0.1, "page": 0.002, "tensors": 0.1, "kept": 0.1}  # of the cases asked for: these take longest
 
 
 class TooSlowError(BaseException):

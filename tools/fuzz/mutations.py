@@ -124,6 +124,27 @@ def mutate_json(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     return as_text(random, mutate_value(random, json.loads(data))).encode("utf-8", "surrogatepass")
 
 
+# -- safetensors (https://huggingface.co/docs/safetensors): a length of 8 bytes, a header in JSON, numbers ------------
+
+TENSOR_DTYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F4", "C64", "I64", "U64", "I16", "U8", "BOOL", "X")
+
+
+def mutate_tensors(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """Return a safetensors file with damaged bytes, or with a damaged header of the right length."""
+    if random.random() < 0.4:
+        return mutate_bytes(random, data, others)
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    if random.random() < 0.5:
+        header[random.choice(list(header))]["dtype"] = random.choice(TENSOR_DTYPES)
+    else:
+        header = mutate_value(random, header)
+    text = as_text(random, header).encode("utf-8", "surrogatepass")
+    if random.random() < 0.3:
+        body = mutate_bytes(random, body)
+    return len(text).to_bytes(8, "little") + text + body
+
+
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 SCHEMES = (

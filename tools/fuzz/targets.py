@@ -13,21 +13,31 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 from torch import nn
 
 import unstuck
-from tools.fuzz.mutations import mutate_bytes, mutate_json, mutate_run, mutate_text
+from tools.fuzz.mutations import mutate_blob, mutate_bytes, mutate_json, mutate_run, mutate_tensors, mutate_text
 from unstuck.capture.programs import ScriptError, read_program
 from unstuck.config import ConfigError, load
 from unstuck.lm.checkpoint import load_checkpoint
-from unstuck.lm.data import Vocabulary, read_words, split_words
+from unstuck.lm.data import Vocabulary, WordList, read_words, split_words
 from unstuck.lm.errors import LmError
+from unstuck.lm.ladder import Ladder, Plan
+from unstuck.lm.ladder_store import load_runs, open_folder, save_runs
+from unstuck.lm.stages import BLOCK, stages_of
 from unstuck.lm.tokens import open_tokens
+from unstuck.ranks.part import Losses, Part, Prints
+from unstuck.ranks.rows import Rows
 from unstuck.report.report import FORMATS
 from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.runs import read_report
+from unstuck.stats.reference import summarise
+from unstuck.stats.table import SummaryTable
+from unstuck.trace import Role
 from unstuck.trace.folder import describe
+from unstuck.trace.packing import PackingError
 from unstuck.trace.store import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,6 +256,93 @@ def _read_tensors(path: Path) -> None:
     load_checkpoint(path.parent).model()
 
 
+# -- ladders and kept token files --------------------------------------------------------------------------------------
+
+
+@cache
+def ladder() -> tuple[Ladder, WordList, bytes, Path, bytes]:
+    """A ladder of one run, its words and record, and the name and content of the run's file."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "names.txt").write_bytes(names()[0])
+        words = read_words(folder / "names.txt")
+        built = Ladder(Plan(stages_of("kaiming"), 1, 2 * BLOCK), words)
+        built.runs[0].step, built.runs[0].losses = BLOCK, [3.0]
+        open_folder(folder / "out", words, built.plan.steps)
+        save_runs(folder / "out", built.runs)
+        (file,) = (folder / "out").glob("*.safetensors")
+        return built, words, (folder / "out/ladder.json").read_bytes(), Path(file.name), file.read_bytes()
+
+
+def _read_ladder(path: Path) -> None:
+    built, words, *_ = ladder()
+    open_folder(path.parent, words, built.plan.steps)
+
+
+def _read_stage(path: Path) -> None:
+    built, _, _, name, _ = ladder()
+    os.replace(path, path.parent / name)
+    load_runs(path.parent, built.runs, built.plan.steps)
+
+
+@cache
+def token_record() -> tuple[bytes, dict[str, bytes]]:
+    """The record of token files that are kept, and those files, by their place in the cache folder."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "names.txt").write_bytes(names()[0])
+        open_tokens(folder / "names.txt", cache=folder / "cache")
+        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        (record,) = (files.pop(name) for name in list(files) if name.endswith(".json"))
+        return record, files
+
+
+def _read_token_record(path: Path) -> None:
+    """Read token files whose record is damaged: they must be those of the word list, made again if need be."""
+    _, files = token_record()
+    for name, content in files.items():
+        (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / name).write_bytes(content)
+    (kept,) = (path.parent / "cache/tokens").iterdir()
+    os.replace(path, kept / "tokens.json")
+    opened = open_tokens(path.parent / "names.txt", cache=path.parent / "cache")
+    for part, tokens in opened.tokens.items():
+        (same,) = (content for name, content in files.items() if name.endswith(f"{part}.tokens"))
+        if tokens.tobytes() != same:
+            raise AssertionError(f"other tokens in {part}")
+
+
+# -- what ranks bring to a merge --------------------------------------------------------------------------------------
+
+
+@cache
+def parts() -> Sequence[bytes]:
+    """What two ranks bring: rows with and without units, losses, fingerprints."""
+    made = []
+    for rank in range(2):
+        torch.manual_seed(rank)
+        table = SummaryTable.of([summarise(torch.randn(30, 5), unit_dim=1), summarise(torch.randn(9))])
+        rows = Rows.of_rank(rank, [5, 6], [Role.INPUT, Role.GRADIENT], [3, 3], [False, True], table)
+        losses = [Losses.of_rank([(3, name, 0, 2.0, 3.0)]) for name in (0, 5)]
+        records = np.array([[rank, 2.0, -1.0, 8.0, 9.0, 0.0, 100.0]])
+        made.append(Part(3, rows, losses[0], losses[1], Prints.of_rank(rank, {7: 9}), records).to_bytes())
+    return made
+
+
+def _read_part(path: Path) -> None:
+    """Merge a damaged part with one that is whole, and read what comes of it."""
+    part = Part.from_bytes(path.read_bytes())
+    merged = Part.from_bytes(Part.merged([Part.from_bytes(parts()[0]), part]).to_bytes())
+    for losses in (merged.objectives, merged.calls):
+        losses.means()
+    for row in range(len(merged.rows)):
+        merged.rows.table.summary(row)
+
+
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 CELLS = (
@@ -290,7 +387,11 @@ TARGETS = {
         Target("words", "names.txt", names, mutate_text(WORDS), _read_words, (LmError,)),
         Target("tokens", "names.txt", names, mutate_text(WORDS), _read_tokens, (LmError,)),
         Target("checkpoint", "checkpoint.json", lambda: [checkpoint()[0]], mutate_json, _read_checkpoint, (LmError,)),
-        Target("tensors", "damaged", lambda: [checkpoint()[1]], mutate_bytes, _read_tensors, (LmError,)),
+        Target("tensors", "damaged", lambda: [checkpoint()[1]], mutate_tensors, _read_tensors, (LmError,)),
+        Target("ladder", "ladder.json", lambda: [ladder()[2]], mutate_json, _read_ladder, (LmError,)),
+        Target("stage", "damaged", lambda: [ladder()[4]], mutate_tensors, _read_stage, (LmError,)),
+        Target("kept", "damaged", lambda: [token_record()[0]], mutate_json, _read_token_record, ()),
+        Target("part", "part", parts, lambda random, data, _: mutate_blob(random, data), _read_part, (PackingError,)),
         Target("notebook", "a.ipynb", notebooks, mutate_json, _read_program, (ScriptError,)),
         Target("script", "a.py", scripts, mutate_bytes, _read_program, (ScriptError,)),
     )

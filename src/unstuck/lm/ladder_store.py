@@ -106,6 +106,8 @@ def _restore(run: Run, path: Path, steps: int) -> None:
     wanted = dict(run.network.arrays())
     if held.keys() != {*wanted, "step", "losses"} or held["step"].shape != (1,):
         raise LmError(damaged)
+    if held["step"].dtype != np.int64 or held["losses"].dtype != np.float64:
+        raise LmError(damaged)
     step = int(held["step"][0])
     whole = 0 <= step <= steps and (step % BLOCK == 0 or step == steps)
     fits = all((held[name].shape, held[name].dtype) == (array.shape, array.dtype) for name, array in wanted.items())

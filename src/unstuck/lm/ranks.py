@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import distributed
 
+from unstuck.lm.errors import LmError
+
 PATIENCE = timedelta(days=7)  # how long a process that has finished waits for the others
 _Item = TypeVar("_Item")
 
@@ -48,12 +50,18 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The processes of this torchrun, joined by gloo within the block; without torchrun this one alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """The processes of this torchrun, joined by gloo within the block; without torchrun this one alone.
+
+    Raises LmError when the environment is not torchrun's, or the others are not there.
+    """
+    size = _number("WORLD_SIZE")
     if size == 1 or "RANK" not in os.environ:
         yield Ranks()
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        raise LmError(f"the processes cannot meet ({error}): start them by torchrun, or unset WORLD_SIZE") from None
     try:
         yield Ranks(distributed.get_rank(), size)
     finally:
@@ -61,6 +69,14 @@ def joined() -> Iterator[Ranks]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use, shared with the other processes of this machine under torchrun."""
+    """Processor cores of this process, shared with the others of this machine under torchrun; raises LmError."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable // _number("LOCAL_WORLD_SIZE"))
+
+
+def _number(variable: str) -> int:
+    """How many processes an environment variable says there are; raises LmError for what is no such number."""
+    text = os.environ.get(variable, "1")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise LmError(f"the environment variable {variable} is {text!r}: unset it, or start by torchrun, which sets it")
+    return int(text)

@@ -90,14 +90,18 @@ def open_tokens(
     key = hashlib.sha256(f"{FORMAT} {digest} {lower} {min_count}".encode()).hexdigest()[:24]
     folder = (cache or cache_folder()) / "tokens" / key
     try:
-        if not _whole(folder):
+        held = _opened(file.name, digest, folder)
+        if held is None:
             _build(file, digest, folder, lower=lower, min_count=min_count)
-        return _opened(file.name, folder)
+            held = _opened(file.name, digest, folder)
     except OSError as error:
         raise LmError(
             f"token files cannot be kept in {folder} ({error.strerror or error}): free some space, "
             "or name another folder in the environment variable XDG_CACHE_HOME"
         ) from None
+    if held is None:
+        raise LmError(f"token files in {folder} change while they are read: delete that folder")
+    return held
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ def _points(text: str) -> npt.NDArray[np.uint32]:
 
 def _write_parts(file: _WordFile, vocabulary: Vocabulary, folder: Path, *, lower: bool) -> dict[str, Any]:
     """Append each word's tokens and end to its part's files; return what the record says of them."""
-    dtype = next(d for d in (np.uint8, np.uint16, np.uint32) if len(vocabulary) <= np.iinfo(d).max + 1)
+    dtype = _dtype_for(vocabulary)
     table = np.full(_CODE_POINTS, -1, dtype=np.int32)  # code point -> id
     table[[ord(c) for c in vocabulary.characters]] = np.arange(1, len(vocabulary))
     table[ord("\n")] = 0
@@ -236,6 +240,10 @@ def _write_parts(file: _WordFile, vocabulary: Vocabulary, folder: Path, *, lower
     return {"dtype": np.dtype(dtype).name, "tokens": totals, "words": counts}
 
 
+def _dtype_for(vocabulary: Vocabulary) -> type[np.unsignedinteger[Any]]:
+    return next(d for d in (np.uint8, np.uint16, np.uint32) if len(vocabulary) <= np.iinfo(d).max + 1)
+
+
 def _owners(words: list[str], ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     """The index in PARTS of each word, or -1 where it holds a character that the vocabulary leaves out."""
     tenths = np.fromiter((zlib.crc32(word.encode()) % 10 for word in words), dtype=np.int8, count=len(words))
@@ -244,36 +252,26 @@ def _owners(words: list[str], ids: npt.NDArray[np.int32], lengths: npt.NDArray[n
     return owners
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / _RECORD).read_bytes())
-    return record
-
-
-def _whole(folder: Path) -> bool:
-    """Whether the folder has a record and every file the size that it says."""
+def _opened(source: str, digest: str, folder: Path) -> TokenFile | None:
+    """The tokens in `folder`, or None where it lacks a file, or the record, the files' sizes and the list disagree."""
     try:
-        record = _read_record(folder)
-        width = np.dtype(record["dtype"]).itemsize
-        return all(
-            (folder / f"{part}.tokens").stat().st_size == record["tokens"][part] * width
-            and (folder / f"{part}.ends").stat().st_size == record["words"][part] * 8
-            for part in PARTS
+        record = json.loads((folder / _RECORD).read_bytes())
+        vocabulary = Vocabulary(tuple(record["vocabulary"]))
+        dtype = _dtype_for(vocabulary)
+        tokens, ends = (
+            {part: np.asarray(np.memmap(folder / f"{part}.{kind}", dtype=number, mode="r")) for part in PARTS}
+            for kind, number in (("tokens", dtype), ("ends", np.int64))
         )
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-
-
-def _opened(source: str, folder: Path) -> TokenFile:
-    record = _read_record(folder)
-
-    def mapped(part: str, kind: str, dtype: Any) -> npt.NDArray[Any]:
-        return np.asarray(np.memmap(folder / f"{part}.{kind}", dtype=dtype, mode="r"))
-
+        sizes = {"tokens": {p: len(tokens[p]) for p in PARTS}, "words": {p: len(ends[p]) for p in PARTS}}
+        if record != {"dtype": np.dtype(dtype).name, **sizes, "sha256": digest, "vocabulary": [*vocabulary.characters]}:
+            return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
     return TokenFile(
         source=source,
-        sha256=record["sha256"],
-        count=sum(record["words"].values()),
-        vocabulary=Vocabulary(tuple(record["vocabulary"])),
-        tokens={part: mapped(part, "tokens", record["dtype"]) for part in PARTS},
-        ends={part: mapped(part, "ends", np.int64) for part in PARTS},
+        sha256=digest,
+        count=sum(sizes["words"].values()),
+        vocabulary=vocabulary,
+        tokens=tokens,
+        ends=ends,
     )

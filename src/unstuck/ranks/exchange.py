@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from unstuck.ranks.shards import Held, Spread, held, spread_of
 from unstuck.ranks.tree import LostError, Tree
 from unstuck.stats.table import SummaryTable
 from unstuck.trace import Kind, Role
+from unstuck.trace.packing import PackingError
 from unstuck.trace.renewal import rows_of
 from unstuck.trace.sites import Key
 
@@ -194,14 +195,19 @@ class Exchange:
 _PARAMETER_NUMBERS = [number for number, role in enumerate(Role) if role in PARAMETER_ROLES]
 
 
-def _merged(parts: Sequence[bytes]) -> bytes:
-    if len(parts) == 1:
-        return parts[0]
-    unpacked = [Part.from_bytes(part) for part in parts]
-    steps = {part.step for part in unpacked}
-    if len(steps) > 1:
-        apart = next(part for part in unpacked if part.step != unpacked[0].step)
-        raise LostError(int(apart.record("rank")[0]), f"is at step {apart.step} while others are at {unpacked[0].step}")
+def _merged(parts: Mapping[int, bytes]) -> bytes:
+    """Return what several ranks have brought as one part; raises LostError for what cannot be one."""
+    unpacked = []
+    for rank, data in parts.items():
+        try:
+            unpacked.append(Part.from_bytes(data))
+        except PackingError as error:
+            why = f"sends numbers that cannot be read ({error}; install one release of unstuck for all ranks)"
+            raise LostError(rank, why) from None
+    first = unpacked[0].step
+    for part in unpacked:
+        if part.step != first:
+            raise LostError(int(part.record("rank")[0]), f"is at step {part.step} while others are at {first}")
     return Part.merged(unpacked).to_bytes()
 
 

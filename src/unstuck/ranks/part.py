@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unstuck.ranks.rows import Rows
+from unstuck.ranks.rows import ROLES, Rows
 from unstuck.stats.table import SummaryTable
-from unstuck.trace.packing import pack, unpack
+from unstuck.trace.packing import Arrays, PackingError, check_table, pack, unpack
 
 Column = npt.NDArray[Any]
 
@@ -112,6 +112,15 @@ class Prints:
         )
 
 
+_LOSSES = [field.name for field in fields(Losses)]
+_GROUPS: dict[str, tuple[Sequence[str], str]] = {  # columns and the kinds of their dtypes
+    "rows": (Rows.COLUMNS, "uuibiibii"),
+    "objectives": (_LOSSES, "iuififi"),
+    "calls": (_LOSSES, "iuififi"),
+    "prints": ([field.name for field in fields(Prints)], "uuiib"),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """Numbers of one step. `records` has a row of `RECORD` for each rank, in their order."""
@@ -153,24 +162,47 @@ class Part:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Part:
-        """Rebuild what `to_bytes` wrote; raises PackingError or KeyError for anything else."""
+        """Rebuild what `to_bytes` wrote; raises PackingError for anything else."""
         arrays = unpack(data)
-        wide = {"numbers": np.float64, "counts": np.int64, "starts": np.int64, "unit_starts": np.int64}
-        table = SummaryTable(
-            *(
-                arrays[f"table_{name}"].astype(wide.get(name), copy=False) if name in wide else arrays[f"table_{name}"]
-                for name in SummaryTable.__slots__
-            )
-        )
-        columns = [arrays[f"rows_{name}"] for name in Rows.COLUMNS]
-        return cls(
-            int(arrays["step"][0]),
-            Rows.made(columns, table),
-            Losses(*(arrays[f"objectives_{field.name}"] for field in fields(Losses))),
-            Losses(*(arrays[f"calls_{field.name}"] for field in fields(Losses))),
-            Prints(*(arrays[f"prints_{field.name}"] for field in fields(Prints))),
-            arrays["records"],
-        )
+        try:
+            columns = {name: _columns(name, arrays) for name in _GROUPS}
+            table = SummaryTable(*(arrays[f"table_{name}"] for name in SummaryTable.__slots__))
+            check_table(table)
+            records, steps = arrays["records"], arrays["step"]
+        except KeyError as error:
+            raise PackingError(f"there is no column {error}") from None
+        except ValueError as error:
+            raise PackingError(str(error)) from None
+        rows = Rows.made(columns["rows"], _widened(table))
+        objectives, calls = (Losses(*columns[name]) for name in ("objectives", "calls"))
+        fitting = len(rows) == len(table) and not (rows.roles >= len(ROLES)).any()
+        fitting &= not any((each.counts < 1).any() for each in (objectives, calls))
+        fitting &= records.dtype.kind == "f" and records.shape[1:] == (len(RECORD),) and len(records) > 0
+        if not (fitting and steps.dtype.kind == "i" and steps.size == 1):
+            raise PackingError("columns do not fit together")
+        return cls(int(steps.item()), rows, objectives, calls, Prints(*columns["prints"]), records)
+
+
+def _columns(group: str, arrays: Arrays) -> list[Column]:
+    """Return the columns of a group, which must be of their kinds and one length."""
+    names, kinds = _GROUPS[group]
+    columns = [arrays[f"{group}_{name}"] for name in names]
+    if any(column.dtype.kind != kind for column, kind in zip(columns, kinds, strict=True)):
+        raise ValueError(f"{group} are not of their kinds")
+    if {column.shape for column in columns} != {(columns[0].size,)}:
+        raise ValueError(f"{group} are not of one length")
+    return columns
+
+
+def _widened(table: SummaryTable) -> SummaryTable:
+    """Return a table with the types that merging adds up in."""
+    return replace(
+        table,
+        numbers=table.numbers.astype(np.float64, copy=False),
+        counts=table.counts.astype(np.int64, copy=False),
+        starts=table.starts.astype(np.int64, copy=False),
+        unit_starts=table.unit_starts.astype(np.int64, copy=False),
+    )
 
 
 def narrow(array: Column) -> Column:

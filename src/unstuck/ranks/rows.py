@@ -135,7 +135,7 @@ def summed(table: SummaryTable, groups: Ints) -> SummaryTable:
         filled,
         has_units,
         unit_starts,
-        np.stack([np.bincount(places, sums[rows], total) for sums in table.unit_sums]),
+        np.stack([np.bincount(places, sums[rows], total) for sums in table.unit_sums]).astype(np.float64),  # if none
         ends,
         np.stack([np.bincount(places, counts[rows], total) for counts in table.unit_counts]).astype(np.int64),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -109,9 +109,12 @@ class Tree:
             found.append(Level(members, group))
         return found
 
-    def reduce(self, part: bytes, merge: Callable[[Sequence[bytes]], bytes], answer: Callable[[bytes], bytes]) -> bytes:
+    def reduce(
+        self, part: bytes, merge: Callable[[Mapping[int, bytes]], bytes], answer: Callable[[bytes], bytes]
+    ) -> bytes:
         """Bring all parts together; return what `answer` made, on rank 0, of all of them merged.
 
+        `merge` gets some ranks' parts, those of the ranks below them merged already, by rank in rising order.
         Raises LostError, on each rank that can be told, when a rank does not take part.
         """
         try:
@@ -121,7 +124,7 @@ class Tree:
             raise
 
     def _reduce(
-        self, part: bytes, merge: Callable[[Sequence[bytes]], bytes], answer: Callable[[bytes], bytes]
+        self, part: bytes, merge: Callable[[Mapping[int, bytes]], bytes], answer: Callable[[bytes], bytes]
     ) -> bytes:
         depth = 0
         for level in self._levels:
@@ -131,7 +134,7 @@ class Tree:
                 break
             depth += 1
             limit = self.limit + A_LEVEL * (depth - 1)
-            part = merge([part, *(self._receive(level, member, limit) for member in level.members[1:])])
+            part = merge({self.rank: part} | {other: self._receive(level, other, limit) for other in level.members[1:]})
         else:
             told = answer(part)
         for level in reversed(self._levels[:depth]):

@@ -134,7 +134,7 @@ def enter(trace: Trace, step: int, arrays: Arrays, names: Mapping[int, str]) -> 
     check_columns(arrays)
     if "table_sites" in arrays:
         table = SummaryTable(*(arrays[f"table_{name}"] for name in _TABLE))
-        _check_table(table)
+        check_table(table)
         roles = [Role(names[number]) for number in arrays["table_roles"].tolist()]
         keys = list(zip((places[site] for site in arrays["table_sites"].tolist()), roles, strict=True))
         replaces = arrays["table_replaces"]
@@ -174,7 +174,7 @@ def check_columns(arrays: Arrays) -> None:
             raise ValueError("vectors have other lengths than they say")
 
 
-def _check_table(table: SummaryTable) -> None:
+def check_table(table: SummaryTable) -> None:
     """Raise ValueError unless the parts of a table fit together as `SummaryTable` says."""
     rows, bins, units = len(table.numbers), len(table.bins), table.unit_sums.shape[-1]
     shapes = {
