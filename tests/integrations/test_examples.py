@@ -53,7 +53,7 @@ def assert_within(part, whole, where=""):
 
 
 def test_each_neighbour_has_an_example_and_a_page_that_is_short():
-    names = {path.stem.removeprefix("with_") for path in EXAMPLES.glob("with_*.py")} | {"pytest"}
+    names = {path.stem.removeprefix("with_") for path in EXAMPLES.glob("with_*")} | {"pytest"}
     pages = {name: HOW_TO / f"{name}.md" for name in names}
     assert {name for name, page in pages.items() if not page.exists()} == set()
     assert {name: n for name, page in pages.items() if (n := len(page.read_text().splitlines())) > LONGEST} == {}

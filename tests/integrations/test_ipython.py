@@ -85,7 +85,7 @@ def test_options_are_those_of_the_command(shell, capsys):
 )
 def test_bad_arguments_are_one_line_and_the_cell_does_not_run(shell, capsys, line, message):
     shell.run_cell(f"%%unstuck {line}\nran = True")
-    said = capsys.readouterr().out
-    assert said.startswith(message)
-    assert said.count("\n") == 1
+    said = capsys.readouterr().err.rstrip()
+    assert said.startswith(f"UsageError: {message}")
+    assert "\n" not in said
     assert "ran" not in shell.user_ns

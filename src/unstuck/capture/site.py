@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
+import sys
 import sysconfig
 from collections.abc import Hashable, Iterator
 from types import CodeType, FrameType
@@ -77,8 +79,19 @@ def location_of(frame: FrameType | None) -> Location | None:
     if frame is None:
         return None
     code = frame.f_code
-    file = code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
-    return Location(file, frame.f_lineno, code.co_qualname)
+    return Location(_file_of(code), frame.f_lineno, code.co_qualname)
+
+
+def _file_of(code: CodeType) -> str:
+    """Return the path of code's file; for a notebook's cell the name that its tracebacks give it ("In[3]")."""
+    file = code.co_filename
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    label = None if shell is None else shell.compile.format_code_name(file)
+    if label is not None and file in linecache.cache:
+        linecache.cache[label[1]] = linecache.cache[file]
+        return str(label[1])
+    return file if file.startswith("<") else os.path.abspath(file)
 
 
 def locals_of(frame: FrameType) -> dict[str, Any]:

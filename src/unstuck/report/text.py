@@ -84,6 +84,7 @@ def _render(report: Report, detail: Detail, width: int, color: bool) -> str:
         markup=False,
         no_color=not color,
         legacy_windows=False,
+        force_jupyter=False,  # else rich shows each line in the notebook and writes none
     )
     console.print(verdict(report), soft_wrap=True)
     faults = [cause for cause in report.causes if cause.root.severity > Severity.INFO or detail is EVERYTHING]
