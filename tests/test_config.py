@@ -179,6 +179,18 @@ class TestBadValues:
         message = error(folder=tmp_path)
         assert re.fullmatch(rf"cannot read {re.escape(str(file))}: .+ \(at line 1, column 14\); mend the file", message)
 
+    @pytest.mark.parametrize("key", ["every", "overhead", "ignore", "fail-on", "record", "keep-runs", "thresholds"])
+    @pytest.mark.parametrize("value", ["{0}", "[{0}]", "{{ U001 = {{ max_ratio = {0} }} }}", "[[{0}]]"])
+    @pytest.mark.parametrize("number", [str(2**63), "1" + "0" * 400, f"0x{'f' * 5_000}"])
+    def test_numbers_beyond_64_bits(self, pyproject, key, value, number):
+        """Python neither makes a float of them nor, beyond 4,300 digits, shows them."""
+        folder = pyproject(f"[tool.unstuck]\n{key} = {value.format(number)}\n")
+        assert error(folder=folder).endswith("holds a whole number beyond 64 bits; write a smaller one")
+
+    def test_numbers_beyond_64_bits_in_the_environment(self):
+        assert "whole number beyond 64 bits" in error(environment={"UNSTUCK_EVERY": "9" * 20})
+        assert load(Path("/"), {"UNSTUCK_EVERY": str(2**63 - 1)}).every == 2**63 - 1
+
     def test_a_pyproject_that_is_no_text(self, pyproject, tmp_path):
         file = pyproject(b"\xff\xfe\x00")
         message = error(folder=tmp_path)

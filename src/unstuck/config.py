@@ -141,17 +141,29 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ConfigError(f"unknown key {written!r} in {where}; {hint}")
         read: Callable[[str, Any, str], Any] = _READERS.get(key, _codes)
         try:
-            checked[key] = read(key, value, where)
+            checked[key] = read(key, _in_64_bits(value), where)
         except RecursionError:
             raise ConfigError(f"{key} in {where} is a nest of lists or tables; write a plain value") from None
+        except OverflowError:
+            raise ConfigError(f"{key} in {where} holds a whole number beyond 64 bits; write a smaller one") from None
     return checked
+
+
+def _in_64_bits(value: Any) -> Any:
+    """Return the value; raises OverflowError for whole numbers that TOML has none of, though its reader takes them."""
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _in_64_bits(part)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OverflowError
+    return value
 
 
 def _number(key: str, value: Any, where: str) -> int:
     try:
         if isinstance(value, bool | float):
             raise ValueError
-        return int(value)
+        whole: int = _in_64_bits(int(value))
+        return whole
     except (TypeError, ValueError):
         raise ConfigError(f"{key} in {where} must be a whole number, got {value!r}") from None
 

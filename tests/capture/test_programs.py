@@ -166,14 +166,15 @@ class TestEndings:
             """
             import torch
             from torch.utils.data import DataLoader, TensorDataset
-            data = TensorDataset(torch.randn(64, 4), torch.randint(0, 3, (64,)))
-            model = torch.nn.Linear(4, 3)
-            optimizer = torch.optim.SGD(model.parameters(), 0.1)
-            for x, y in DataLoader(data, batch_size=16, num_workers=2):
-                optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(model(x), y).backward()
-                optimizer.step()
-            print("trained")
+            if __name__ == "__main__":  # from Python 3.14 on, workers are no forks
+                data = TensorDataset(torch.randn(64, 4), torch.randint(0, 3, (64,)))
+                model = torch.nn.Linear(4, 3)
+                optimizer = torch.optim.SGD(model.parameters(), 0.1)
+                for x, y in DataLoader(data, batch_size=16, num_workers=2):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(model(x), y).backward()
+                    optimizer.step()
+                print("trained")
             """
         )
         done = run(path, cwd=tmp_path)

@@ -79,7 +79,7 @@ def _globals(file: str) -> dict[str, Any]:
         "__builtins__": builtins,
         "__spec__": None,
         "__cached__": None,
-        "__annotations__": {},
+        **({"__annotations__": {}} if sys.version_info < (3, 14) else {}),  # later ones make it when it is asked for
         "__loader__": SourceFileLoader("__main__", file),
     }
 
