@@ -2,6 +2,9 @@
 
 import os
 import tempfile
+import warnings
+
+import pytest
 
 FOLDER = tempfile.mkdtemp(prefix="unstuck-tests-")  # trackio reads its own once, when it is imported
 
@@ -14,3 +17,14 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     TRACKIO_DIR=FOLDER,
 )
+
+
+@pytest.fixture
+def no_noise():
+    """The libraries warn of things that are not ours; findings stay errors."""
+    from unstuck.integrations.trainers import FindingWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", FindingWarning)
+        yield

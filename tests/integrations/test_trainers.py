@@ -1,6 +1,4 @@
-"""What the callbacks of trainers share, on a loop written by hand; then the three real trainers."""
-
-import warnings
+"""What the callbacks of trainers share, on a loop written by hand."""
 
 import pytest
 import torch
@@ -142,233 +140,66 @@ class TestWatch:
         labels = {site.label for site in watch.end().trace.sites}
         assert labels >= {"0.weight", "0.bias", "2.weight", "2.bias"}
 
+    @pytest.mark.parametrize(
+        ("error", "exception", "signal"),
+        [(ZeroDivisionError("x"), "ZeroDivisionError: x", ""), (KeyboardInterrupt(), "", "SIGINT")],
+    )
+    def test_the_report_says_what_has_ended_the_training(self, error, exception, signal, capsys):
+        watch = TrainerWatch(every=1)
+        watch.begin()
+        train(network(), 3)
+        run = watch.end(error=error).run
+        assert (run.exception, run.signal) == (exception, signal)
+        assert f"in 3 steps of training, which {run.ending}\n" in capsys.readouterr().out
 
-@pytest.fixture
-def no_noise():
-    """The libraries warn of things that are not ours; findings stay errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", FindingWarning)
-        yield
+    def test_vitals_go_to_each_logger_once_a_sampled_step_and_one_that_raises_is_not_asked_again(self, capsys):
+        class Logger(list):
+            def write(self, vitals):
+                self.append(vitals)
+                if self is bad:
+                    raise OSError("the disk is full")
 
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-class TestLightning:
-    @pytest.fixture(autouse=True)
-    def lightning(self, tmp_path, monkeypatch, no_noise):
-        monkeypatch.chdir(tmp_path)
-        return pytest.importorskip("lightning.pytorch")
-
-    def fit(self, lightning, *callbacks, faulty=False, **options):
-        from lightning.pytorch.loggers import CSVLogger
-
-        class Classifier(lightning.LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.net, self.losses = network(), []
-                self.automatic_optimization = not faulty
-
-            def training_step(self, batch, _):
-                loss = F.cross_entropy(self.net[2](torch.tanh(self.net[0](batch[0]))), batch[1])
-                self.losses.append(loss.item())
-                if faulty:  # gradients are never cleared
-                    self.manual_backward(loss)
-                    self.optimizers().step()
-                return loss
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.parameters(), 0.1)
-
-        lightning.seed_everything(0, verbose=False)
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            logger=CSVLogger("logs"),
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=list(callbacks),
-            **options,
+        good, bad = Logger(), Logger()
+        watch = TrainerWatch(every=1, print_report=False)
+        watch.when_sampled = lambda: [watch.log(Logger.write, bad, good) for _ in range(2)]
+        watch.begin()
+        losses = train(network(), 5)
+        assert watch.end().run.steps == 5
+        assert (len(bad), len(good)) == (1, 5)
+        assert good[0].keys() >= {"unstuck/gradient_norm"}
+        said = capsys.readouterr().err
+        assert said.startswith(
+            "unstuck: cannot go on logging vitals by Logger: OSError: the disk is full (test_trainers.py:"
         )
-        data = torch.utils.data.TensorDataset(X, Y)
-        model = Classifier()
-        trainer.fit(model, torch.utils.data.DataLoader(data, batch_size=8))
-        trainer.logger.save()
-        return trainer, model
-
-    def test_a_healthy_training_is_the_same_and_its_vitals_are_logged(self, lightning, tmp_path, capsys):
-        import csv
-
-        from unstuck.integrations.lightning import UnstuckCallback
-
-        bare = self.fit(lightning, max_steps=16)[1].losses
-        callback = UnstuckCallback(every=1)
-        trainer, model = self.fit(lightning, callback, max_steps=16)
-        assert model.losses == bare
-        assert callback.report.run.steps == 16
-        assert callback.report.ok, str(callback.report)
-        assert "in 16 steps of Classifier" in capsys.readouterr().out
-        rows = list(csv.DictReader((tmp_path / trainer.logger.log_dir / "metrics.csv").open()))
-        found = {int(row["step"]): float(row["unstuck/gradient_norm"]) for row in rows}
-        assert list(found) == list(range(1, 17))  # trainer.global_step, once the batch is over
-        assert {site.label for site in callback.report.trace.sites} >= {"net.0.weight", "net.2.bias"}
-
-    def test_an_error_is_a_warning_and_stops_the_trainer_where_asked_for(self, lightning):
-        from unstuck.integrations.lightning import UnstuckCallback
-
-        callback = UnstuckCallback(every=1, stop_on_error=True, print_report=False)
-        with pytest.warns(FindingWarning, match="T001 accumulating-gradients"):
-            trainer, _ = self.fit(lightning, callback, faulty=True, max_epochs=10)
-        assert trainer.global_step == 10
-        assert callback.report.codes() == ["T001"]
-
-    def test_a_training_that_fails_has_its_report_and_leaves_nothing(self, lightning, capsys):
-        from unstuck.integrations.lightning import UnstuckCallback
-
-        class Failing(lightning.Callback):
-            def on_train_batch_end(self, *_):
-                raise ZeroDivisionError("of the user")
-
-        with pytest.raises(ZeroDivisionError, match="of the user"):
-            self.fit(lightning, UnstuckCallback(every=1), Failing(), max_steps=16)
-        assert "in 1 step of Classifier" in capsys.readouterr().out
-        with unstuck.watch():
-            pass
+        assert said.count("\n") == 1
+        assert losses == train(network(), 5)
 
 
-@pytest.mark.slow
-class TestTransformers:
-    @pytest.fixture(autouse=True)
-    def transformers(self, tmp_path, monkeypatch, no_noise):
-        monkeypatch.chdir(tmp_path)
-        return pytest.importorskip("transformers")
+class TestTrainedBefore:
+    """Rules about initialisation say nothing of a network that does not start from its own."""
 
-    def trainer(self, transformers, lr=1e-3, **options):
-        torch.manual_seed(0)
-        sizes = {"vocab_size": 29, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=1, eos_token_id=2))
-        rows = [{"input_ids": ids, "labels": ids} for ids in (torch.arange(64)[:, None] + torch.arange(8)) % 29]
-        arguments = transformers.TrainingArguments(
-            output_dir="out",
-            max_steps=24,
-            per_device_train_batch_size=8,
-            learning_rate=lr,
-            logging_steps=8,
-            save_strategy="no",
-            use_cpu=True,
-            disable_tqdm=True,
-            report_to=["tensorboard"],
-        )
-        return transformers.Trainer(model, arguments, train_dataset=rows, **options)
+    def loaded(self, *models, **options):
+        watch = TrainerWatch(every=1, print_report=False)
+        watch.begin(*models, **options)
+        for model in models:
+            train(model, 2)
+        return watch.end().trace.facts.weights_loaded
 
-    def losses(self, trainer):
-        return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    def test_a_new_model_was_not(self):
+        assert not self.loaded(network())
+        assert not self.loaded(network())
 
-    def test_a_healthy_training_is_the_same_and_its_vitals_reach_the_loggers(self, transformers, capsys, monkeypatch):
-        from unstuck.integrations.transformers import watch
-
-        monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "events")
-        bare = self.trainer(transformers)
-        bare.train()
-        trainer = self.trainer(transformers)
-        callback = watch(trainer, every=1)
-        trainer.train()
-        assert self.losses(trainer) == self.losses(bare) != []
-        assert callback.report.run.steps == 24
-        assert callback.report.ok, str(callback.report)
-        assert "in 24 steps of GPT2LMHeadModel" in capsys.readouterr().out
-        history = [row for row in trainer.state.log_history if "unstuck/gradient_norm" in row]
-        assert [row["step"] for row in history] == [8, 16, 24]
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator("events").Reload()
-        assert [event.step for event in events.Scalars("train/unstuck/gradient_norm")] == [8, 16, 24]
-
-    def test_as_a_callback_only_the_history_has_them(self, transformers):
-        from unstuck.integrations.transformers import UnstuckCallback
-
-        callback = UnstuckCallback(every=1, print_report=False)
-        trainer = self.trainer(transformers, callbacks=[callback])
-        trainer.train()
-        assert callback.report.ok
-        assert sum("unstuck/gradient_norm" in row for row in trainer.state.log_history) == 3
-
-    def test_an_error_is_a_warning_and_stops_the_trainer_where_asked_for(self, transformers):
-        from unstuck.integrations.transformers import watch
-
-        trainer = self.trainer(transformers, lr=5.0)
-        callback = watch(trainer, every=1, stop_on_error=True, print_report=False)
-        with pytest.warns(FindingWarning):
-            trainer.train()
-        assert trainer.state.global_step < 24
-        assert not callback.report.ok
-
-
-@pytest.mark.slow
-class TestAccelerate:
-    @pytest.fixture(autouse=True)
-    def accelerate(self, tmp_path, monkeypatch, no_noise):
-        monkeypatch.chdir(tmp_path)
-        accelerate = pytest.importorskip("accelerate")
-        accelerate.state.AcceleratorState._reset_state(True)
-        return accelerate
-
-    def loop(self, accelerate, watch=None, *, faulty=False, steps=16, **options):
-        accelerator = accelerate.Accelerator(cpu=True, log_with="tensorboard", project_dir="logs")
-        accelerator.init_trackers("example")
+    def test_nor_one_whose_training_never_began(self):
         model = network()
-        model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 0.1))
-        losses, watching = [], None
+        watch = TrainerWatch(print_report=False)
+        watch.begin(model)
+        watch.end()
+        assert not self.loaded(model)
 
-        def train():
-            for _ in range(steps):
-                loss = F.cross_entropy(model(X), Y)
-                if not faulty:
-                    optimizer.zero_grad()
-                accelerator.backward(loss)
-                losses.append(loss.item())
-                optimizer.step()
+    def test_one_that_was_trained_under_watch(self):
+        model = network()
+        assert not self.loaded(model)
+        assert self.loaded(model)
 
-        if watch is None:
-            train()
-        else:
-            with watch(accelerator, every=1, **options) as watching:
-                train()
-        accelerator.end_training()
-        return losses, watching
-
-    def test_a_healthy_loop_is_the_same_and_its_vitals_reach_the_tracker(self, accelerate, capsys):
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        from unstuck.integrations.accelerate import watch
-
-        bare, _ = self.loop(accelerate)
-        seen, watching = self.loop(accelerate, watch)
-        assert seen == bare
-        assert watching.report.run.steps == 16
-        assert "in 16 steps of training" in capsys.readouterr().out
-        events = EventAccumulator("logs/example").Reload()
-        assert [event.step for event in events.Scalars("unstuck/gradient_norm")] == list(range(16))
-
-    def test_an_error_is_a_warning_and_ends_the_loop_where_asked_for(self, accelerate):
-        from unstuck.integrations.accelerate import watch
-
-        with pytest.warns(FindingWarning, match="T001"):
-            losses, watching = self.loop(
-                accelerate, watch, faulty=True, steps=100, stop_on_error=True, print_report=False
-            )
-        assert len(losses) == 10
-        assert "T001" in watching.report.codes()
-        assert watching.report.run.stopped
-
-    def test_an_exception_of_the_loop_is_the_loops(self, accelerate, capsys):
-        from unstuck.integrations.accelerate import watch
-
-        def failing():
-            with watch(accelerate.Accelerator(cpu=True), every=1):
-                train(network(), 3)
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            failing()
-        assert "in 3 steps of training" in capsys.readouterr().out
+    def test_one_of_which_that_is_said(self):
+        assert self.loaded(network(), trained=True)

@@ -34,19 +34,20 @@ def watch(
     )
 
     def log() -> None:
-        accelerator.log(dict(watching.vitals), step=watching.step)
+        watching.log(lambda logger, vitals: logger.log(vitals, step=watching.step), accelerator)
         if watching.should_stop:
             watching.stop()
 
     watching.when_sampled = log
-    watching.begin()
+    models = map(accelerator.unwrap_model, getattr(accelerator, "_models", ()))
+    watching.begin(*models)
     try:
         yield watching
     except StopTraining:
         if not watching.should_stop:
             raise
-    except BaseException:
-        watching.end(failed=True)
+    except BaseException as error:
+        watching.end(error=error)
         raise
     finally:
         watching.end()

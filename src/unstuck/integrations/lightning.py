@@ -35,7 +35,6 @@ class UnstuckCallback(Callback):
     def __init__(self, *, stop_on_error: bool = False, print_report: bool = True, **options: Any) -> None:
         super().__init__()
         self._watch = TrainerWatch(stop_on_error=stop_on_error, print_report=print_report, **options)
-        self._logged = -1
 
     @property
     def report(self) -> Report | None:
@@ -44,16 +43,13 @@ class UnstuckCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin to watch."""
-        self._logged = -1
         self._watch.first = trainer.is_global_zero
-        self._watch.begin(pl_module)
+        self._watch.begin(pl_module, trained=trainer.global_step > 0 or trainer.ckpt_path is not None)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Log the vitals of a newly sampled step; stop where that is asked for."""
-        if self._watch.step > self._logged:
-            self._logged = self._watch.step
-            for logger in trainer.loggers:
-                logger.log_metrics(dict(self._watch.vitals), step=trainer.global_step)
+        step = trainer.global_step
+        self._watch.log(lambda logger, vitals: logger.log_metrics(vitals, step=step), *trainer.loggers)
         if self._watch.should_stop:
             trainer.should_stop = True
 
@@ -62,5 +58,5 @@ class UnstuckCallback(Callback):
         self._watch.end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
-        """End the watching and report, also of a training that failed."""
-        self._watch.end(failed=True)
+        """End the watching and report, also of a training that failed or was interrupted."""
+        self._watch.end(error=exception)

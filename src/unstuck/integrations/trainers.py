@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from unstuck.report import Report
 FIRST_VERDICT = 10  # steps after which a run is judged for the first time; rules have seen the start of training then
 NEXT_VERDICT = 1.5  # times as many steps before each further one, as often as a script is mended in flight
 FINDINGS = f"{PREFIX}/findings"  # how many root causes were known at the last verdict
+_TRAINED: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # under watch, by any trainer of this process
 
 
 class FindingWarning(UserWarning):
@@ -54,35 +56,44 @@ class TrainerWatch:
         self._options = options
         watch(**options)  # a setting that cannot be used is an error now, not when training begins
         self._run: Run | None = None
+        self._models: tuple[weakref.ref[nn.Module], ...] = ()
         self._running = False
         self._report: Report | None = None
         self._judge_at = FIRST_VERDICT
         self._told: set[str] = set()
         self._raised: FindingWarning | None = None
+        self._logged = -1  # the last step whose vitals a logger was given
+        self._broken: set[int] = set()  # loggers that have failed
 
     # -- life ------------------------------------------------------------------------------------------------------
 
-    def begin(self, model: nn.Module | None = None) -> None:
-        """Begin to watch the training of this thread, of `model` where that is known.
+    def begin(self, *models: nn.Module, trained: bool = False) -> None:
+        """Begin to watch the training of this thread, of `models` where these are known.
 
-        Where another run is watched already, that is said and nothing is done.
+        It does not start from an initialisation where `trained` says so, where one of them was trained under watch
+        before, or has weights that transformers has loaded. Where another run is watched already, that is said and
+        nothing is done.
         """
         if self._running:  # a training that was left by an exception, which not every trainer tells of
             self.end(failed=True)
         self.should_stop, self.vitals, self.step = False, {}, -1
         self._report, self._judge_at, self._raised = None, FIRST_VERDICT, None
         self._told.clear()
-        self._safely(self._begin, model)
+        self._broken.clear()
+        self._logged = -1
+        self._safely(self._begin, models, trained)
 
-    def end(self, *, failed: bool = False) -> Report | None:
+    def end(self, *, failed: bool = False, error: BaseException | None = None) -> Report | None:
         """End the watching, print the report and warn of what was not told yet; harmless when called twice.
 
-        Raises FindingWarning where the user makes errors of such warnings, unless the training has failed anyway.
+        `error` is what has ended the training, where that is known: it has `failed` then. Raises FindingWarning where
+        the user makes errors of such warnings, unless the training has failed anyway.
         """
+        failed = failed or error is not None
         if self._running:
             self._running = False
             atexit.unregister(self.end)
-            self._safely(self._end)
+            self._safely(self._end, error)
         raised, self._raised = self._raised, None
         if raised is not None and not failed:
             raise raised
@@ -99,9 +110,28 @@ class TrainerWatch:
             self._run.session.max_steps = self._run.session.steps
             self._run.stopped = True
 
-    def _begin(self, model: nn.Module | None) -> None:
+    def log(self, write: Callable[[Any, dict[str, float]], object], *loggers: Any) -> None:
+        """Have the vitals of a newly sampled step written to each logger; one that raises is not asked again."""
+        if self.step <= self._logged:
+            return
+        self._logged = self.step
+        for logger in loggers:
+            if id(logger) in self._broken:
+                continue
+            try:
+                write(logger, dict(self.vitals))
+            except Exception as error:  # noqa: BLE001  (whatever a logger raises, the training goes on)
+                self._broken.add(id(logger))
+                self._say(
+                    f"cannot go on logging vitals by {type(logger).__name__}: {_described(error)}; "
+                    "watching and training go on, and the report has all numbers"
+                )
+
+    def _begin(self, models: tuple[nn.Module, ...], trained: bool) -> None:
         self._run = run = watch(**self._options)
-        run.title = "training" if model is None else type(model).__name__
+        run.title = " and ".join(dict.fromkeys(type(model).__name__ for model in models)) or "training"
+        if trained or any(model in _TRAINED or _is_loaded(model) for model in models):
+            run.session.trace.facts.weights_loaded = True
         run.followers.append(self)
         try:
             run.__enter__()
@@ -109,15 +139,18 @@ class TrainerWatch:
             self._run = None
             self._say(f"this training is not watched by the callback: {error}")
             return
-        if model is not None:
+        self._models = tuple(map(weakref.ref, models))
+        for model in models:
             run.session.know(model)
         self._running = True
         atexit.register(self.end)  # a training that ends by an exception has a report all the same
 
-    def _end(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
         assert self._run is not None
-        self._run.__exit__(None, None, None)
+        self._run.__exit__(None, error, None)
         self._report = report = self._run.report()
+        if report.run.steps:
+            _TRAINED.update(model for reference in self._models if (model := reference()) is not None)
         if self.first:
             if self._print_report and (report.trace.facts.backward_calls or report.causes):
                 print(f"\n{report}", flush=True)  # noqa: T201
@@ -174,10 +207,8 @@ class TrainerWatch:
         try:
             function(*args)
         except Exception as error:  # noqa: BLE001  (whatever it is, it must not reach the user's training)
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
             self._say(
-                f"internal error, watching ends here and the training goes on: {text}. "
+                f"internal error, watching ends here and the training goes on: {_described(error)}. "
                 "Please report it with the script that showed it."
             )
             self._running = False
@@ -188,6 +219,16 @@ class TrainerWatch:
     def _say(self, text: str) -> None:
         if self.first:
             print(f"unstuck: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _described(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
+
+
+def _is_loaded(model: nn.Module) -> bool:
+    """Tell whether transformers has loaded weights of a model: it marks the parameters that it need not initialise."""
+    return any(getattr(parameter, "_is_hf_initialized", False) for parameter in model.parameters())
 
 
 def _warn(finding: Finding) -> None:
