@@ -1,7 +1,12 @@
-"""A hook of MkDocs: patterns in the nav of mkdocs.yml stand for the pages that match them and that it does not name."""
+"""Hooks of MkDocs.
+
+Patterns in the nav of mkdocs.yml stand for the pages that match them and that it does not name. Options of commands
+are not broken at their hyphens.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -11,12 +16,24 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
 Nav = list[Any] | dict[str, Any] | str | None
+CODE = re.compile(r"<pre.*?</pre>|<code>.*?</code>", re.DOTALL)
+OPTION = re.compile(r"(?<![\w-])--?\w[\w-]*")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Replace the patterns of the nav; called by MkDocs when it knows all files."""
     config.nav = expanded(config.nav or [], [page.src_uri for page in files.documentation_pages()])
     return files
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Mark the options in the code of running text, for site.css; called by MkDocs for each page."""
+    return CODE.sub(lambda code: code[0] if code[0].startswith("<pre") else whole_options(code[0]), html)
+
+
+def whole_options(code: str) -> str:
+    """Return code with each option, as in `--fail-on`, in a span."""
+    return OPTION.sub(r'<span class="option">\g<0></span>', code)
 
 
 def expanded(nav: list[Any], pages: list[str]) -> list[Any]:

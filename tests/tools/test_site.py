@@ -1,4 +1,4 @@
-"""The site builds with no warning, and asks for nothing of another host; patterns in its nav."""
+"""The site builds with no warning, and asks for nothing of another host; patterns in its nav; options in its text."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tools.site import expanded
+from tools.site import expanded, on_page_content
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?([^\"' >]+)|<link\b[^>]*\bhref=[\"']?([^\"' >]+)")
@@ -79,3 +79,24 @@ class TestNav:
 
     def test_a_page_that_is_not_there_stays_for_mkdocs_to_tell(self):
         assert expanded(["gone.md"], self.PAGES) == ["gone.md"]
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "html",
+        [
+            "<p>well-known --fix</p>",
+            "<code>a-b per-site-ignores x - y a--b</code>",
+            "<pre><span></span><code>run --fail-on error</code></pre>",
+        ],
+        ids=["text", "names", "block"],
+    )
+    def test_what_is_none_stays_as_it_is(self, html):
+        assert on_page_content(html) == html
+
+    def test_an_option_stays_in_one_line(self):
+        html = "<p><code>run --fail-on error -v</code> and <code>-o</code></p>"
+        assert on_page_content(html) == (
+            '<p><code>run <span class="option">--fail-on</span> error <span class="option">-v</span></code> and '
+            '<code><span class="option">-o</span></code></p>'
+        )
