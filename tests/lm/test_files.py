@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from unstuck.lm.checkpoint import load_checkpoint
 from unstuck.lm.errors import LmError
-from unstuck.lm.files import require_writable, write_atomically
+from unstuck.lm.files import read_whole, require_writable, write_atomically
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -29,6 +30,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="it is no regular file"):
+            read_whole(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "checkpoint.json")
+        with pytest.raises(LmError, match=r"checkpoint.json cannot be read \(it is no regular file\)"):
+            load_checkpoint(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    assert read_whole(tmp_path / "file") == b"x"
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        read_whole(tmp_path)
 
 
 def test_a_missing_folder_is_made_and_left_empty(tmp_path: Path) -> None:

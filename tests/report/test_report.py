@@ -112,6 +112,23 @@ class TestSave:
         report().save(tmp_path)
         assert (tmp_path / "fixes.py").read_text() == "mine = True\n"
 
+    def test_snippets_stand_beside_a_file_of_the_user(self, tmp_path):
+        (tmp_path / "fixes.py").write_text("mine = True\n")
+        *_, path = report(fixes=(fix(),)).save(tmp_path)
+        assert path == tmp_path / "report.fixes.py"
+        assert (tmp_path / "fixes.py").read_text() == "mine = True\n"
+
+    def test_links_are_replaced_and_not_what_they_lead_to(self, tmp_path):
+        (tmp_path / "mine").write_text("mine")
+        folder = tmp_path / "report"
+        folder.mkdir()
+        for name in (*NAMES, "fixes.py"):
+            (folder / name).symlink_to(tmp_path / ("mine" if name in NAMES else "nothing"))
+        report(fixes=(fix(),)).save(folder)
+        assert (tmp_path / "mine").read_text() == "mine"
+        assert not (tmp_path / "nothing").exists()
+        assert not any(path.is_symlink() for path in folder.iterdir())
+
     def test_below_a_file(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(OSError, match="Not a directory"):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unstuck.lm.data import Vocabulary, WordList
 from unstuck.lm.errors import LmError
-from unstuck.lm.files import write_atomically
+from unstuck.lm.files import read_whole, write_atomically
 from unstuck.lm.model import CharModel, ModelConfig, blank_model, meta_model
 from unstuck.lm.recipe import Recipe
 from unstuck.lm.tokens import TokenFile
@@ -123,7 +123,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_whole(path))
     except (FileNotFoundError, NotADirectoryError):
         raise LmError(
             f"no checkpoint in {path.parent}: give a folder made by `unstuck lm train --out {path.parent}`"
@@ -199,7 +199,7 @@ def _read_tensors(folder: Path, name: str, digest: str) -> dict[str, Tensor]:
     if not _TENSORS_FILE.fullmatch(name):
         raise LmError(f"{name!r} is no name of a tensors file: restore the file or train again")
     try:
-        content = (folder / name).read_bytes()
+        content = read_whole(folder / name)
     except OSError as error:
         raise LmError(
             f"its tensors {name} cannot be read ({error.strerror}): restore the file or train again"

@@ -1,13 +1,21 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+"""Writing files so that a crash leaves the old one or the new one, never half of one; reading no endless ones."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from unstuck.lm.errors import LmError
 
 _TEMPORARY = ".unstuck-tmp-"
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a regular file; raises OSError, also for a pipe or a device, which may have no end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.read_bytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_arrays
 
 from unstuck.lm.data import WordList
 from unstuck.lm.errors import LmError
-from unstuck.lm.files import require_writable, write_atomically
+from unstuck.lm.files import read_whole, require_writable, write_atomically
 from unstuck.lm.ladder import Run
 from unstuck.lm.stages import BLOCK, split_by
 
@@ -49,7 +49,7 @@ def open_folder(folder: Path, words: WordList, steps: int) -> None:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_whole(path))
     except OSError as error:
         raise LmError(f"{path} cannot be read ({error.strerror}): check its rights") from None
     except (ValueError, RecursionError) as error:
@@ -98,7 +98,7 @@ def _path(folder: Path, run: Run) -> Path:
 def _restore(run: Run, path: Path, steps: int) -> None:
     damaged = f"{path} is damaged or of another program: delete it, and its run starts anew"
     try:
-        held = load_arrays(path.read_bytes())
+        held = load_arrays(read_whole(path))
     except OSError as error:
         raise LmError(f"{path} cannot be read ({error.strerror}): check its rights") from None
     except SafetensorError:

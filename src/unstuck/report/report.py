@@ -209,15 +209,20 @@ class Report:
         """Write report.json, report.txt and, when there are fixes, fixes.py into an existing or new folder.
 
         fixes.py holds the snippets that do the same in the user's own code; one of an earlier report goes. With the
-        extra `html`, report.html is written as well. Returns the paths of what was written; raises OSError.
+        extra `html`, report.html is written as well. A fixes.py of the user stays: the snippets are report.fixes.py
+        then. Links in the folder are replaced. Returns the paths of what was written; raises OSError.
         """
         from unstuck.report import snippets, style  # the former imports this module
 
         folder.mkdir(parents=True, exist_ok=True)
         texts = {f"report.{end}": self.render(name, verbose=True) for end, name in (("json", "json"), ("txt", "text"))}
         texts |= {"report.html": self.render("html")} if style.installed() else {}
-        texts |= {snippets.FILE: snippets.render(self)} if any(fix.kept for fix in self.fixes) else {}
+        theirs = (folder / snippets.FILE).exists() and not snippets.is_ours(folder / snippets.FILE)
+        snippet_file = f"report.{snippets.FILE}" if theirs else snippets.FILE
+        texts |= {snippet_file: snippets.render(self)} if any(fix.kept for fix in self.fixes) else {}
         for name, text in texts.items():
+            if (folder / name).is_symlink():  # it may lead to any file
+                (folder / name).unlink()
             (folder / name).write_text(text, encoding="utf-8")
         if snippets.FILE not in texts and snippets.is_ours(folder / snippets.FILE):
             (folder / snippets.FILE).unlink()
