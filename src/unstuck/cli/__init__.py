@@ -14,6 +14,7 @@ from unstuck.cli.errors import USAGE
 app = typer.Typer(
     name="unstuck",
     help="Finds out why a neural network won't train, points at the line, and gets it training.",
+    epilog="Begin with `unstuck demo`, or with `unstuck run train.py`.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -44,17 +45,19 @@ def _root(
     pass
 
 
-app.command("run", context_settings=run.CONTEXT)(run.run)
-app.command("check")(check.check)
-app.command("fix", context_settings=run.CONTEXT)(fix.fix)
-app.command("report")(report.report)
-app.command("runs")(runs.runs)
-app.command("ui")(ui.ui)
-app.command("export")(export.export)
+app.command("run", short_help="Watch a script train, and report why it does not.", context_settings=run.CONTEXT)(
+    run.run
+)
+app.command("check", short_help="Judge a network before training, by one batch.")(check.check)
+app.command("fix", short_help="Show patches at your lines, proven by running.", context_settings=run.CONTEXT)(fix.fix)
+app.command("report", short_help="Print the report of a stored run.")(report.report)
+app.command("runs", short_help="List the stored runs; delete old ones.")(runs.runs)
+app.command("ui", short_help="Serve the stored runs to a browser on this machine, live.")(ui.ui)
+app.command("export", short_help="Write the numbers of a stored run, for other programs.")(export.export)
 app.command("rule")(rule.rule)
-app.command("schema")(schema.schema)
-app.command("demo")(demo.demo)
-app.add_typer(lm.app, name="lm", help="The character-level language model: train, eval, sample.")
+app.command("schema", short_help="Print the JSON Schema of what --output-format json prints.")(schema.schema)
+app.command("demo", short_help="Watch a network that starts wrong, mend it, and compare.")(demo.demo)
+app.add_typer(lm.app, name="lm", help="The character-level language model: train, sample, score, compare.")
 
 
 def main() -> None:

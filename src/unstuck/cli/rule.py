@@ -24,7 +24,9 @@ class RuleFormat(StrEnum):
 
 
 def rule(
-    code: Annotated[str | None, typer.Argument(help="A rule's code (L001) or name (overconfident-start).")] = None,
+    code: Annotated[
+        str | None, typer.Argument(metavar="CODE", help="A rule's code (L001) or name (overconfident-start).")
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="List every rule, one a line.")] = False,
     output_format: Annotated[
         RuleFormat, typer.Option("--output-format", help="json: an object for programs; with --all a list of them.")

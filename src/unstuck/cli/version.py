@@ -36,7 +36,7 @@ def _version_of(package: str) -> str:
 def _devices() -> str:
     import torch
 
-    processor = f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch"
+    processor = f"CPU, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()}"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         kind = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
