@@ -58,6 +58,13 @@ class TestRefused:
         with pytest.raises(PackingError):
             unpack(blob)
 
+    @pytest.mark.parametrize("shape", ["::error::x\n::stop-commands::y", "\x1b[31m" * 900])
+    def test_is_said_in_one_printable_line(self, shape):
+        with pytest.raises(PackingError, match="no array has the shape") as error:
+            unpack(with_header([["a", "<f8", shape]]))
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) <= 200
+
 
 def test_numbers_come_back_bit_for_bit():
     arrays = {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unstuck.escape import one_line
 from unstuck.stats.summary import BINS
 from unstuck.stats.table import SummaryTable
 from unstuck.trace.journal import Journal, TableEntry
@@ -32,7 +33,10 @@ _KINDS = "fiub"  # of dtypes that may stand in a file
 
 
 class PackingError(ValueError):
-    """A blob is not what `pack` made."""
+    """A blob is not what `pack` made: one printable line, whatever the blob holds."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(one_line(why)[:200])
 
 
 def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
