@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 from torch import nn
@@ -15,6 +17,9 @@ from unstuck.config import load
 from unstuck.findings import Severity
 from unstuck.fixes.task import LossFunction, Task
 from unstuck.report import Report
+
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_CAPTURE = os.path.join(_OURS, "capture") + os.sep  # it calls torch in the user's stead: what fails there is the user's
 
 
 def assert_trainable(
@@ -50,7 +55,39 @@ def assert_trainable(
     )
 
 
-def examine(
+def examine(model: nn.Module, batch: Any, loss_fn: LossFunction, **options: Any) -> Report:
+    """Return the report that `assert_trainable` judges by; arguments and errors are the same.
+
+    An error of the network's own, or of the arguments, has none of our frames in its traceback.
+    """
+    __tracebackhide__ = True
+    try:
+        return _examine(model, batch, loss_fn, **options)
+    except Exception as error:
+        error.__traceback__ = _shown(error)
+        raise
+
+
+def _shown(error: Exception) -> TracebackType | None:
+    """Return an error's traceback without our frames; with them where we have failed ourselves."""
+    frames = list(_frames(error.__traceback__))
+    innermost = frames[-1].tb_frame.f_code.co_filename
+    if innermost.startswith(_OURS) and not innermost.startswith(_CAPTURE) and not isinstance(error, ValueError):
+        return error.__traceback__
+    shown = None
+    for one in reversed(frames):
+        if not one.tb_frame.f_code.co_filename.startswith(_OURS):
+            shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return shown
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _examine(
     model: nn.Module,
     batch: Any,
     loss_fn: LossFunction,
@@ -61,7 +98,6 @@ def examine(
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
 ) -> Report:
-    """Return the report that `assert_trainable` judges by; arguments and errors are the same."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if steps == 1:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from unstuck.integrations.pytest_plugin import _named
+
 pytest.importorskip("vl_convert", reason="loaded here, since it cannot be loaded twice")
+pytest.importorskip("torch._inductor.test_operators", reason="the same; sampled steps load it")
 pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "neighbours" / "test_with_pytest.py"
@@ -83,3 +86,54 @@ def test_several_networks_in_one_test_have_a_folder_each(pytester):
     (folder,) = (pytester.path / "reports").iterdir()
     assert (folder / "report.json").exists()
     assert (folder / "2" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "message", "last"),
+    [
+        ("trainable(nn.Linear(3, 1), BATCH, mse_loss)", "RuntimeError: mat1 and mat2 shapes cannot", "linear.py"),
+        ("unstuck.assert_trainable(nn.Linear(3, 1), BATCH, mse_loss)", "RuntimeError: mat1 and mat2", "linear.py"),
+        ("trainable(nn.Linear(4, 1), BATCH[0], mse_loss)", "ValueError: batch must be a pair", "test_wrong.py"),
+        (
+            "trainable(nn.Linear(4, 1), BATCH, mse_loss, steps=0)",
+            "ValueError: steps must be at least 1",
+            "test_wrong.py",
+        ),
+        ("trainable(nn.Linear(4, 1), BATCH, mse_loss, ignore=['Q9'])", "UnknownRuleError: no rule", "test_wrong.py"),
+        ("trainable(Own(), BATCH, mse_loss)", "ZeroDivisionError", "test_wrong.py"),
+    ],
+)
+def test_an_error_of_the_network_or_of_an_argument_shows_none_of_our_frames(pytester, call, message, last):
+    pytester.makepyfile(
+        test_wrong=f"""
+        import torch
+        import unstuck
+        from torch import nn
+        from torch.nn.functional import mse_loss
+
+        BATCH = torch.randn(32, 4), torch.randn(32, 1)
+
+        class Own(nn.Module):
+            def forward(self, x):
+                return x / (1 // 0)
+
+        def test_it(trainable):
+            {call}
+        """
+    )
+    done = pytester.runpytest_inprocess()
+    done.assert_outcomes(failed=1)
+    said = done.stdout.str()
+    assert message in said
+    assert f"{last}:" in said.split("test session starts")[1].split("short test summary")[0].splitlines()[-2]
+    for internal in ("trainable.py", "unstuck/api.py", "task.py", "forward.py", "catalogue.py"):
+        assert internal not in said
+
+
+def test_folders_of_reports_differ_where_tests_do():
+    ids = ["a.py::t", "a.py::t[1.0]", "a.py::t[1-0]", "a.py::t[1/0]", "a.py::t[1:0]", "a.py::t[1 0]"]
+    ids += [f"a.py::t[{'x' * 300}]", f"a.py::t[{'x' * 301}]"]
+    names = [_named(test) for test in ids]
+    assert names[:3] == ["a.py-t", "a.py-t-1.0", "a.py-t-1-0"]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) < 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from unstuck.fixes.task import LossFunction
 from unstuck.report import Report
 from unstuck.trainable import examine, refuse
 
+LONGEST = 150  # characters of a folder's name; most file systems take 255 bytes
+
 
 class Trainable:
     """Checks networks for one test; calling it is `unstuck.assert_trainable`, with the report written where asked for.
@@ -24,7 +27,7 @@ class Trainable:
     def __init__(self, test: str, folder: str | None, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self.reports: list[Report] = []
-        self.folder = None if folder is None else Path(folder) / re.sub(r"[^\w.\-]+", "-", test).strip("-")
+        self.folder = None if folder is None else Path(folder) / _named(test)
 
     def __call__(self, model: nn.Module, batch: Any, loss_fn: LossFunction, **options: Any) -> Report:
         """Check a network as `unstuck.assert_trainable` does, with the same options and errors; returns the report."""
@@ -41,3 +44,11 @@ class Trainable:
         self._tell(said)
         refuse(report)
         return report
+
+
+def _named(test: str) -> str:
+    """Return a folder's name for a test's id; of parameters with punctuation, and of long ids, with a checksum."""
+    name = re.sub(r"[^\w.\-]+", "-", test).strip("-")
+    if len(name) <= LONGEST and not re.search(r"\[.*[^\w.\-].*\]$", test):
+        return name
+    return f"{name[:LONGEST]}-{zlib.crc32(test.encode()):08x}"
