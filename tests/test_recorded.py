@@ -177,6 +177,11 @@ class TestWhatHappens:
                 "ended with exit code 1 (RuntimeError: no more memory)",
             ),
             ("import signal; signal.raise_signal(signal.SIGTERM)", 143, "was ended by SIGTERM"),
+            (
+                "import signal, sys; sys.excepthook = lambda *_: signal.raise_signal(signal.SIGTERM); 1 / 0",
+                1,
+                "ended with exit code 1 (ZeroDivisionError: division by zero)",
+            ),
             ("raise KeyboardInterrupt", 130, "was interrupted (Ctrl-C)"),
             ("raise SystemExit(3)", 3, "ended with exit code 3"),
             ("import os; os._exit(4)", 4, "ended with exit code 4"),

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from unstuck.capture.script import INTERRUPTED, Outcome, ScriptError, read_script, run_script, stdout_to_stderr
+from unstuck.capture.script import (
+    INTERRUPTED,
+    Outcome,
+    ScriptError,
+    read_script,
+    run_program,
+    run_script,
+    stdout_to_stderr,
+    terminable,
+    unterminable,
+)
 from unstuck.capture.session import StopTraining
 
 Write = Callable[..., Path]
@@ -150,6 +160,29 @@ class TestExitCodes:
         assert outcome.exception.startswith(exception)
         assert bool(outcome.exception) is bool(exception)
         assert outcome.signal == ended_by
+
+    def test_sigterm_comes_too_late_once_a_report_is_under_way(self):
+        """As from torchrun, when another process has failed."""
+        with unterminable():
+            with pytest.raises(SystemExit), terminable():
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_a_handler_of_the_programs_own_stays(self):
+        came = []
+        before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+        try:
+            with unterminable(), terminable():
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert came == [1]
+
+    def test_sigterm_is_left_alone_where_no_report_is_to_follow(self, script):
+        path = script("import signal\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL")
+        assert run_program(read_script(path), [], on_sigterm=False).exit_code == 0
+        assert run_script(path, []).exit_code == 1
 
     def test_our_own_end_is_a_success(self, script, capfd):
         path = script("from unstuck.capture.session import StopTraining\nprint('x')\nraise StopTraining")

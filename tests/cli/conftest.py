@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from unstuck.cli import status
+from unstuck.ranks.launch import VARIABLES
 
 from .terminal import Terminal
 
@@ -20,7 +21,8 @@ def unstuck(cli) -> Callable:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     made = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("RANK", raising=False)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(status, "INTERVAL", 0.0)
     yield made

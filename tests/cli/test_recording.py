@@ -10,6 +10,7 @@ import pytest
 
 from unstuck.cli.run import _say_where
 from unstuck.fixes.scripts import run_script
+from unstuck.ranks.launch import VARIABLES
 from unstuck.trace.folder import FOLDER, find, listed
 from unstuck.trace.store import read
 
@@ -51,8 +52,9 @@ class TestNotKept:
         expected = f"record in the environment (UNSTUCK_…) must be true or false, got {value!r}"
         assert train().refusal == expected
 
-    def test_by_all_of_several_processes(self, train, here, monkeypatch):
-        monkeypatch.setenv("RANK", "1")
+    @pytest.mark.parametrize("launcher", VARIABLES)
+    def test_by_all_of_several_processes(self, train, here, monkeypatch, launcher):
+        monkeypatch.setenv(launcher, "1")
         train()
         train("--record")  # rank 0 keeps what all ranks see
         assert not (here / ".unstuck").exists()
@@ -141,6 +143,13 @@ class TestHint:
 
 
 class TestSavedElsewhere:
+    def test_by_a_later_process_that_has_trained_by_itself(self, train, here, monkeypatch):
+        """Many trainings that one launcher starts: none is to write where the first does while it runs."""
+        monkeypatch.setenv("SLURM_PROCID", "3")
+        said = train("--save", "third")
+        assert f"report saved: {here}/third/report.json" in said.err
+        assert not (here / "third" / "run.sqlite").exists()
+
     def test_the_latest_is_found(self, train, here, tmp_path_factory):
         folder = tmp_path_factory.mktemp("elsewhere") / "saved"
         train("--save", folder)

@@ -18,7 +18,7 @@ from .terminal import FakeRun, attached, screen
 class TestNotShown:
     """Where it could mix with something, or nobody would see it."""
 
-    @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": None}, {"RANK": "1"}])
+    @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": None}, {"RANK": "1"}, {"SLURM_PROCID": "1"}])
     @attached
     def test_by_the_environment(self, terminal, monkeypatch, variables):
         assert usable()

@@ -49,6 +49,7 @@ def run_program(
     *,
     restore: bool = True,
     before_exit: Callable[[int], None] | None = None,
+    on_sigterm: bool = True,
 ) -> Outcome:
     """Execute a program in this process and say how it ended.
 
@@ -56,12 +57,14 @@ def run_program(
     its code. `sys.argv`, `sys.path` and the standard streams are put back afterwards; with `restore` so is
     `sys.modules["__main__"]`, which the program's threads and exit handlers may still need when the process ends next.
     `before_exit` is called with the exit code when the program leaves by `os._exit`, which nothing else survives.
-    SIGTERM, where the program does not handle it, ends it like `sys.exit`, so that a report can follow.
+    SIGTERM, where the program does not handle it, ends it like `sys.exit`, so that a report can follow; unless
+    `on_sigterm` is false, which leaves it as it is.
     """
-    with _as_main(program, arguments, restore=restore) as module, _exits(before_exit), terminable():
+    with _as_main(program, arguments, restore=restore) as module, _exits(before_exit):
         try:
-            for source in program.sources:
-                exec(source.compile(), module.__dict__)
+            with terminable() if on_sigterm else contextlib.nullcontext():
+                for source in program.sources:
+                    exec(source.compile(), module.__dict__)
         except StopTraining:
             return Outcome(0, stopped=True)
         except SystemExit as error:
@@ -119,20 +122,41 @@ class _TerminatedError(SystemExit):
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Make SIGTERM raise SystemExit, unless the program is not in the main thread or handles it already."""
-    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not default or threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def terminate(number: int, _frame: object) -> None:
         raise _TerminatedError(128 + number)
 
-    signal.signal(signal.SIGTERM, terminate)
+    with _on_sigterm(terminate):
+        yield
+
+
+@contextlib.contextmanager
+def unterminable() -> Iterator[None]:
+    """Take no notice of SIGTERM, unless the program handles it, so that a report that is under way can be ended.
+
+    A launcher sends it to all other processes as soon as one has failed. A `terminable` may be inside or around.
+    """
+    with _on_sigterm(_later):
+        yield
+
+
+def _later(_number: int, _frame: object) -> None:
+    """Do nothing: a handler, since child processes would inherit SIG_IGN."""
+
+
+@contextlib.contextmanager
+def _on_sigterm(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    ours = before is signal.SIG_DFL or getattr(before, "__module__", None) == __name__
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGTERM) is handler:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import sys
@@ -17,12 +16,13 @@ import typer
 
 from unstuck.api import Run, chosen
 from unstuck.capture.programs import Program, ScriptError, read_module, read_program, read_script
-from unstuck.capture.script import Outcome, run_program, stdout_to_stderr
+from unstuck.capture.script import Outcome, run_program, stdout_to_stderr, unterminable
 from unstuck.cli.errors import USAGE, fail, writable_folder
 from unstuck.cli.remote import RemoteFolder, is_remote, open_remote
 from unstuck.cli.status import StatusLine
 from unstuck.config import Config, ConfigError, load
 from unstuck.findings import Severity
+from unstuck.ranks import own_rank
 from unstuck.report import Report, style
 from unstuck.rules.catalogue import UnknownRuleError
 from unstuck.trace.folder import link
@@ -180,11 +180,10 @@ def run(
         )
         program, arguments = _program(script, module, arguments or [], text_of)
         chosen(config)  # an unknown code is an error before anything is written
-        if os.environ.get("RANK", "0") != "0":  # of several processes that train one network, the first one tells
-            save, record, no_progress = None, False, True
-        remote = open_remote(save) if save is not None and is_remote(save) else None
-        folder = _folder(save, remote)
-        recording = _recording(config, folder, program.title, asked=bool(record), listed=remote is None)
+        first = own_rank() == 0  # of several processes that train one network, the first one tells
+        where = save if save is None or is_remote(save) else str(Path(save).absolute())  # a script may change folders
+        place = _place(where) if first else None
+        recording = _recording(config, place, program.title, asked=bool(record)) if first else None
         watched = Run(
             config, fix=fix, unsafe_fixes=unsafe_fixes, max_steps=steps, title=program.title, recording=recording
         )
@@ -197,15 +196,15 @@ def run(
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-    place = folder if remote is None else remote
-    raise typer.Exit(_watch(watched, program, arguments, output_format, place, verbose, progress=not no_progress))
+    progress = first and not no_progress
+    raise typer.Exit(_watch(watched, program, arguments, output_format, place or where, verbose, progress=progress))
 
 
-def _folder(save: str | None, remote: RemoteFolder | None) -> Path | None:
-    """Return the folder of this machine that files are written to: a script may change the current one."""
-    if save is None or remote is not None:
-        return None if remote is None else remote.spool
-    return writable_folder(Path(save).absolute(), "the report")
+def _place(save: str | None) -> Path | RemoteFolder | None:
+    """Make sure that files can be written where --save says, and return that place."""
+    if save is None:
+        return None
+    return open_remote(save) if is_remote(save) else writable_folder(Path(save), "the report")
 
 
 def _watch(
@@ -213,12 +212,15 @@ def _watch(
     program: Program,
     arguments: list[str],
     output_format: OutputFormat,
-    save: Path | RemoteFolder | None,
+    save: Path | RemoteFolder | str | None,
     verbose: bool,
     *,
     progress: bool,
 ) -> int:
-    """Run the program under watch, deliver the report, and return the exit code."""
+    """Run the program under watch, deliver the report, and return the exit code.
+
+    `save` is a string in a process that is not thought to be the first, and opened when it has trained by itself.
+    """
     watched.command = (program.argv0, *arguments)
     quiet = stdout_to_stderr() if output_format.alone else contextlib.nullcontext()
     line = StatusLine(watched, wanted=progress)
@@ -230,8 +232,9 @@ def _watch(
         recorded = watched.end_recording(report)
         if watched.session.others is not None and not watched.session.others.first:
             return outcome.exit_code
-        if save is not None:
-            _save(report, save, recorded)
+        place = _place(save) if isinstance(save, str) else save
+        if place is not None:
+            _save(report, place, recorded)
         if report.trace.facts.backward_calls or report.causes or output_format is not OutputFormat.TEXT:
             print_report(report, output_format, verbose)
         if save is None and output_format is OutputFormat.TEXT:
@@ -242,12 +245,17 @@ def _watch(
         watched.session.stop()
         line.close()
         quiet.__exit__(None, None, None)
-        deliver(Outcome(status & 0xFF))
+        with unterminable():
+            deliver(Outcome(status & 0xFF))
         sys.stdout.flush()
 
-    with quiet, watched, line:
-        outcome = run_program(program, arguments, restore=False, before_exit=before_exit)
-    return deliver(outcome)
+    first = watched.session.others is None or watched.session.others.first
+    with contextlib.ExitStack() as reporting:
+        with quiet, watched, line:
+            if first:
+                reporting.enter_context(unterminable())
+            outcome = run_program(program, arguments, restore=False, before_exit=before_exit, on_sigterm=first)
+        return deliver(outcome)
 
 
 def module_arguments_apart(arguments: list[str]) -> list[str]:
@@ -289,21 +297,22 @@ def _width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _recording(config: Config, save: Path | None, title: str, *, asked: bool, listed: bool = True) -> Recording | None:
+def _recording(config: Config, save: Path | RemoteFolder | None, title: str, *, asked: bool) -> Recording | None:
     """Return what records the run: to the folder named by --save, else below .unstuck; None where nobody wants that.
 
     A place that cannot be written to is an error where it was asked for on the command line, else said in one line.
     """
-    if save is None and not (asked or (config.record and os.environ.get("RANK", "0") == "0")):
+    if save is None and not (asked or config.record):
         return None
+    folder = save.spool if isinstance(save, RemoteFolder) else save
     try:
-        recording = begin_recording(True if save is None else save, title, config)
+        recording = begin_recording(True if folder is None else folder, title, config)
     except StoreError as error:
         if save is not None or asked:
             fail(error)
         typer.echo(f"unstuck: {str(error).rpartition('; ')[0]}; --no-record leaves it be", err=True)
         return None
-    if save is not None and config.record and listed:
+    if isinstance(save, Path) and config.record:
         with contextlib.suppress(OSError):  # where there are no symbolic links, say
             link(recording.path, title)
     return recording

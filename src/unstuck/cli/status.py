@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from unstuck.api import Run
 from unstuck.findings import Severity
+from unstuck.ranks import own_rank
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -177,7 +178,7 @@ class _Terminal(io.FileIO):
 
 def usable() -> bool:
     """Tell whether the line can be shown without ever mixing with what the script writes."""
-    if os.name != "posix" or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("RANK", "0") != "0":
+    if os.name != "posix" or os.environ.get("TERM", "dumb") == "dumb" or own_rank() > 0:
         return False
     if not _is_terminal(sys.stderr):
         return False

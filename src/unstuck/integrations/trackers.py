@@ -21,6 +21,7 @@ import numpy as np
 from unstuck.api import Run
 from unstuck.config import ConfigError
 from unstuck.integrations.vitals import site_scalars, site_summaries
+from unstuck.ranks import own_rank
 from unstuck.report import Report, style
 from unstuck.stats.summary import TensorSummary
 
@@ -47,7 +48,7 @@ def followers(log_to: object) -> list[TrackerFollower]:
     """
     several = log_to if isinstance(log_to, list | tuple) else [log_to]
     opened = [_tracker(one) for one in several]
-    if os.environ.get("RANK", "0") != "0":
+    if own_rank() > 0:
         return []
     return [TrackerFollower(name, open_) for name, open_ in opened]
 
@@ -150,6 +151,8 @@ def _opener(name: str, given: Any) -> Callable[[str], Tracker]:
 
             return lambda title: TrackioTracker(given, title)
         case _:
+            import torch.utils.tensorboard  # noqa: F401  (which needs the package tensorboard)
+
             from unstuck.integrations.tensorboard import TensorBoardTracker
 
             return lambda _: TensorBoardTracker(given)

@@ -23,18 +23,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import torch
 
 from unstuck.capture.wrappers import several_processes
+from unstuck.ranks.launch import own_rank
 
 if TYPE_CHECKING:
     from unstuck.capture.session import Session
     from unstuck.ranks.exchange import Exchange
 
-__all__ = ["Others", "join"]
+__all__ = ["Others", "join", "own_rank"]
 
 
 def join(session: Session) -> None:
@@ -48,7 +48,7 @@ class Others:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._exchange: Exchange | None = None
-        self._rank = int(os.environ.get("RANK", "0")) if os.environ.get("RANK", "0").isdecimal() else 0
+        self._rank = own_rank()
 
     @property
     def first(self) -> bool:
