@@ -223,6 +223,23 @@ class TestNotExecuted:
         )
         assert [(file, name) for file, name in self.calls() if names.fullmatch(name)] == []
 
+    def where(self, pattern: str) -> set[tuple[str, str]]:
+        return {(file, name) for file, name in self.calls() if re.fullmatch(pattern, name)}
+
+    def test_only_check_imports_what_it_is_told(self):
+        ours = {"capture/probes/__init__.py", "fixes/catalogue.py", "fixes/patches/catalogue.py", "rules/catalogue.py"}
+        found = {file for file, _ in self.where(r".*import_module|__import__|runpy\..*|.*\.run_module|.*spec_from_.*")}
+        assert found == {*ours, "cli/check.py"}
+        for file in ours:
+            text = (ROOT / "src/unstuck" / file).read_text("utf-8")
+            assert re.search(r"for (\w+) in (pkgutil\.)?(iter_modules|walk_packages)\(", text), file
+        assert self.where(r".*run_cell|.*\.ex|.*\.safe_execfile") == {("integrations/ipython.py", "shell.run_cell")}
+
+    def test_only_two_start_processes(self):
+        assert self.where(
+            r"subprocess\..*|os\.(exec|spawn|posix_spawn|fork|startfile).*|.*\bProcess|.*ProcessPoolExecutor|pty\..*"
+        ) == {("cli/demo.py", "subprocess.Popen"), ("fixes/scripts.py", "subprocess.run")}
+
     def test_only_the_page_of_runs_opens_a_port(self):
         wanted = re.compile(
             r"^\s*(?:import|from) (socket|ssl|http|urllib|requests|httpx|uvicorn|asyncio)\b", re.MULTILINE
@@ -232,7 +249,49 @@ class TestNotExecuted:
             for p in SOURCES
             if wanted.search(p.read_text("utf-8"))
         }
-        assert {path for path in found if not path.startswith("ui/")} <= {"cli/ui.py", "report/files.py"}
+        assert {path for path in found if not path.startswith("ui/")} <= {
+            "cli/ui.py",
+            "report/files.py",
+            "integrations/ipython.py",
+        }
+
+    def test_only_ranks_and_named_addresses_are_connected_with(self):
+        assert self.where(
+            r".*ProcessGroup\w*|.*init_process_group|.*new_group|(.*\.)?\w*[a-z]Store|.*url_to_fs|fsspec\..*"
+        ) == {
+            ("cli/remote.py", "url_to_fs"),
+            ("lm/ranks.py", "distributed.init_process_group"),
+            ("ranks/tree.py", "PrefixStore"),
+            ("ranks/tree.py", "dist.ProcessGroupGloo"),
+        }
+
+    def test_only_these_read_files(self):
+        """Who adds a reader adds it to the table of SECURITY.md, and to what is fuzzed if it is a stranger's file."""
+        readers = r"open|np\.(memmap|fromfile)|sqlite3\.connect|linecache\.\w+|.*\.(open|read_text|read_bytes)"
+        own = r".*files\('unstuck|webbrowser|os\.open"  # of the package; no contents
+        found = {file for file, name in self.where(readers) if not re.match(own, name)}
+        assert found == {
+            *("trace/store.py", "trace/writer.py", "trace/processes.py"),  # stored runs; processes of this machine
+            *("report/html.py", "report/text.py", "report/sarif.py", "rules/silence.py"),  # lines that Python has read
+            *("report/snippets.py", "report/json.py", "cli/demo.py", "integrations/tables.py"),  # made by unstuck
+            *("capture/programs.py", "cli/fix.py", "fixes/files.py"),  # the program that is run, or mended
+            *("lm/data.py", "lm/tokens.py", "lm/files.py", "config.py"),
+        }
+
+
+def test_each_variable_that_is_read_is_in_the_table():
+    read = re.compile(
+        r"environ(?:\.get\(|\[)\"(\w+)|\"(\w+)\" (?:not )?in os\.environ|_number\(\"(\w+)\"\)|^VARIABLES = (.*)", re.M
+    )
+    found = {
+        name
+        for path in SOURCES
+        for held in read.findall(path.read_text("utf-8"))
+        for name in re.findall(r"\w+", " ".join(held))
+    }
+    assert {"RANK", "WORLD_SIZE"} < found
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert {name for name in found if f"`{name}`" not in text} == set()
 
 
 def test_the_table_names_tests_that_there_are():

@@ -1,4 +1,4 @@
-"""Nothing that unstuck does by default asks for a host: an audit hook would see it."""
+"""Nothing that unstuck does by default asks for a host or opens a port: an audit hook would see it."""
 
 import subprocess
 import sys
@@ -9,7 +9,8 @@ HOOK = """\
 import sys
 
 def audit(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"):
+    asking = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
+    if event in (*asking, "socket.bind"):
         print("NETWORK", event, arguments[-1], flush=True)
 
 sys.addaudithook(audit)
@@ -38,9 +39,10 @@ def printed(folder, program, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_hook_sees_a_connection_that_is_tried(tmp_path):
-    program = "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))\n"
-    assert "NETWORK socket.connect" in printed(tmp_path, program)[1]
+@pytest.mark.parametrize("call", ["connect_ex(('127.0.0.1', 9))", "bind(('127.0.0.1', 0))"])
+def test_the_hook_sees_a_connection_and_a_port(tmp_path, call):
+    program = f"import socket\nsocket.socket().{call}\n"
+    assert f"NETWORK socket.{call.partition('(')[0].removesuffix('_ex')}" in printed(tmp_path, program)[1]
 
 
 @pytest.mark.parametrize(
