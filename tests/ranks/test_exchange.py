@@ -125,6 +125,11 @@ class TestMoreProcesses:
                 assert last[key]["histogram"] == wanted[key]["histogram"]
                 assert last[key]["count"] == wanted[key]["count"]
 
+    def test_values_of_backward_calls_are_those_of_the_losses(self):
+        one, _ = processes.results(trainings.accumulated, 2)
+        assert one["objectives"] == pytest.approx([value for step, value, _ in one["calls"] if step == 5])
+        assert "T006" in one["codes"]
+
     def test_all_follow_the_schedule_of_rank_0(self):
         one, two = processes.results(trainings.scheduled, 2)
         assert one["sampled"] == two["sampled"]

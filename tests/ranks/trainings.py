@@ -183,6 +183,22 @@ def half_watched(rank, size):
     return told(run)
 
 
+def accumulated(rank, size):
+    """Three backward calls an update, none of them divided by three."""
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    with unstuck.watch(every=1) as run:
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            for part in range(3):
+                x, y = batch(rank, 100 * step + part)
+                F.cross_entropy(net(x), y).backward()
+            averaged(net)
+            optimizer.step()
+    trace = run.session.trace
+    return {**told(run), "objectives": trace.vector(trace.of_kind(Kind.BACKWARD)[0], "objectives", 5).tolist()}
+
+
 def sharded(rank, size, style):
     """FSDP2, or a layer that the ranks compute together (which must be given the same batch)."""
     net = make_net()

@@ -18,7 +18,7 @@ from unstuck.ranks.part import Part
 from unstuck.ranks.rows import ROLES
 from unstuck.ranks.shards import Spread
 from unstuck.trace import Kind, LossCall, Role, Site, Trace
-from unstuck.trace.renewal import renew_calls, renew_losses, renew_rows
+from unstuck.trace.renewal import calls_of, renew_calls, renew_losses, renew_rows
 
 VECTORS = {
     "rank_loss": "loss",
@@ -35,13 +35,7 @@ def enter(trace: Trace, part: Part, sites: Mapping[int, int], spread: Spread) ->
     _enter_rows(trace, part, sites, size)
     means = part.objectives.means()
     renew_losses(trace, {step: mean for step, _, count, mean, _ in means if count == size})
-    calls = [
-        LossCall(step, sites[name], value, baseline)
-        for step, name, count, value, baseline in part.calls.means()
-        if count == size and name in sites
-    ]
-    if calls:
-        renew_calls(trace, part.step, calls)
+    _enter_calls(trace, part, sites, size)
     for name, count, differ in zip(
         part.prints.names.tolist(), part.prints.counts.tolist(), part.prints.differ.tolist(), strict=True
     ):
@@ -49,6 +43,23 @@ def enter(trace: Trace, part: Part, sites: Mapping[int, int], spread: Spread) ->
             trace.add_scalar(part.step, sites[name], "ranks_differ", float(differ))
     if (place := _place(trace, part.step)) is not None:
         _enter_ranks(trace, part, place, spread)
+
+
+def _enter_calls(trace: Trace, part: Part, sites: Mapping[int, int], size: int) -> None:
+    """Enter the mean values of the loss calls that all ranks made, in their order, and those of backward calls."""
+    means: dict[int, list[tuple[float, float | None]]] = {}
+    for _, name, count, value, baseline in part.calls.means():  # of one name, in the order of their numbers
+        if name in sites and count == size:
+            means.setdefault(sites[name], []).append((value, baseline))
+    left = {site: iter(values) for site, values in means.items()}
+    own = [call.site for call in calls_of(trace, part.step)]
+    calls = [LossCall(part.step, site, *mean) for site in own if (mean := next(left.get(site, iter(())), None))]
+    if calls:
+        renew_calls(trace, part.step, calls)
+    for site in trace.of_kind(Kind.BACKWARD):
+        objectives, values = trace.vector(site, "objectives", part.step), means.get(site.index, [])
+        if objectives is not None and len(objectives) == len(values):
+            trace.add_vector(part.step, site.index, "objectives", [value for value, _ in values])
 
 
 def _enter_rows(trace: Trace, part: Part, sites: Mapping[int, int], size: int) -> None:

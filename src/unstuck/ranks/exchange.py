@@ -23,7 +23,7 @@ from unstuck.ranks.tree import LostError, Tree
 from unstuck.stats.table import SummaryTable
 from unstuck.trace import Kind, Role
 from unstuck.trace.packing import PackingError
-from unstuck.trace.renewal import rows_of
+from unstuck.trace.renewal import calls_of, rows_of
 from unstuck.trace.sites import Key
 
 if TYPE_CHECKING:
@@ -150,14 +150,16 @@ class Exchange:
         return Losses.of_rank(entries), float(np.mean([value for _, value in new])) if new else math.nan
 
     def _calls(self, step: int) -> Losses:
+        """Return the values of the step's loss calls, and of its backward calls under the names of their places."""
         entries: list[tuple[int, int, int, float, float | None]] = []
         seen: dict[int, int] = {}
-        for call in reversed(self._trace.loss_calls):
-            if call.step < step:
-                break
-            if call.step == step:
-                seen[call.site] = number = seen.get(call.site, -1) + 1
-                entries.append((step, self._names.of(call.site), number, call.value, call.baseline))
+        for call in calls_of(self._trace, step):
+            seen[call.site] = number = seen.get(call.site, -1) + 1
+            entries.append((step, self._names.of(call.site), number, call.value, call.baseline))
+        for site in self._trace.of_kind(Kind.BACKWARD):
+            if (values := self._trace.vector(site, "objectives", step)) is not None:
+                name = self._names.of(site.index)
+                entries += [(step, name, number, value, None) for number, value in enumerate(values.tolist())]
         return Losses.of_rank(entries)
 
     def _data(self, step: int) -> float:

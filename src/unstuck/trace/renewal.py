@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 from unstuck.stats.table import SummaryTable
@@ -47,6 +48,12 @@ def renew_losses(trace: Trace, means: Mapping[int, float]) -> None:
         first = min(known)
         earlier = trace.journal.losses_from
         trace.journal.losses_from = first if earlier is None else min(first, earlier)
+
+
+def calls_of(trace: Trace, step: int) -> list[LossCall]:
+    """Return the loss calls of a late step, in their order."""
+    late = itertools.takewhile(lambda call: call.step >= step, reversed(trace.loss_calls))
+    return [call for call in late if call.step == step][::-1]
 
 
 def renew_calls(trace: Trace, step: int, calls: Sequence[LossCall]) -> None:
