@@ -4,6 +4,8 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
+from integrations.test_examples import HOW_TO, blocks
+
 TRAIN = """
 import torch
 w = torch.ones(3, 2, requires_grad=True)
@@ -89,3 +91,11 @@ def test_bad_arguments_are_one_line_and_the_cell_does_not_run(shell, capsys, lin
     assert said.startswith(f"UsageError: {message}")
     assert "\n" not in said
     assert "ran" not in shell.user_ns
+
+
+def test_the_code_on_the_page_runs_as_it_stands(shell, capsys):
+    (block,) = blocks(HOW_TO / "jupyter.md", "python")
+    shell.user_ns["loader"] = [(1, 2)]
+    assert shell.run_cell(block).success
+    assert "nothing to judge" in capsys.readouterr().out
+    assert shell.user_ns["targets"] == 2

@@ -4,6 +4,7 @@ import random
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -77,11 +78,32 @@ class TestRefused:
             unstuck.watch(log_to=log_to)
         assert str(raised.value).startswith(complaint)
 
-    @pytest.mark.parametrize("name", trackers.NAMES)
-    def test_a_package_that_is_missing(self, name, monkeypatch):
-        monkeypatch.setitem(sys.modules, f"unstuck.integrations.{name}", None)
-        with pytest.raises(ConfigError, match=rf"needs a package .* pip install 'unstuck\[{name}\]'"):
-            unstuck.watch(log_to=name)
+    def test_a_package_that_is_missing(self):
+        """In a process of its own, which finds none of them: each is said when it is named, with its extra."""
+        code = """
+            import sys
+
+            class Missing:
+                def find_spec(self, name, path=None, target=None):
+                    if name.partition(".")[0] in sys.argv[1:]:
+                        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+            sys.meta_path.insert(0, Missing())
+            import unstuck
+            for name in sys.argv[1:]:
+                try:
+                    unstuck.watch(log_to=name)
+                except unstuck.config.ConfigError as error:
+                    print(error)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), *trackers.NAMES], capture_output=True, text=True, check=True
+        )
+        said = done.stdout.splitlines()
+        assert len(said) == len(trackers.NAMES)
+        for name, line in zip(trackers.NAMES, said, strict=True):
+            assert line.startswith(f"log_to='{name}' needs a package that is not installed (No module named '{name}")
+            assert line.endswith(f"pip install 'unstuck[{name}]'")
 
     def test_no_tracker_is_loaded_before_it_is_named(self):
         code = "import sys, unstuck; print([n for n in sys.argv[1:] if n in sys.modules])"
