@@ -158,7 +158,7 @@ class Run:
     def __enter__(self) -> Run:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._begun, self._clock = time.perf_counter(), time.time()
-        if self._record is not False:
+        if self._record is not False and not (self.session.one_of_many and ranks.own_rank()):
             self._recording = begin_recording(self._record, self.title, self.config)
         if self._recording is not None:
             self._recording.follow(self.session.trace, self._about)
@@ -247,12 +247,13 @@ class Run:
     def end_recording(self, report: Report) -> Path | None:
         """Write down what is left, and the verdict; returns the file, None when there is none or it is not whole.
 
-        A run that never trained, and has nothing to say of why, leaves no file.
+        A run that never trained, and has nothing to say of why, leaves no file; nor does one that rank 0 keeps.
         """
         recording = self._recording
         if recording is None:
             return None
-        if not (report.trace.facts.backward_calls or report.causes):
+        first = self.session.others is None or self.session.others.first
+        if not first or not (report.trace.facts.backward_calls or report.causes):
             recording.discard(self.session.trace)
             forget(recording.path)
             return None
@@ -311,10 +312,10 @@ def watch(
     forward pass, its learning rate and dead units later; `pretrained` says that it does not start from its
     initialisation (known without saying when `load_state_dict` is called inside the block), and has unsafe fixes
     withheld. `record=True` keeps the run below `.unstuck`, where `unstuck report latest` finds it, a path in that
-    folder or .sqlite file; of a process that dies, all but the last two seconds are kept. `log_to` names a tracker
-    ("wandb", "mlflow", "tensorboard", "trackio") or is a run or writer of one, or a list of these: it gets the numbers
-    of each site at the sampled steps, and the report. Raises ConfigError for a setting that cannot be used and
-    UnknownRuleError for a code no rule has; entering the block raises SessionError when another run is being watched,
+    folder or .sqlite file (of several processes, rank 0 does); of one that dies, all but the last two seconds are kept.
+    `log_to` names a tracker ("wandb", "mlflow", "tensorboard", "trackio"), is a run or writer of one, or a list: it gets
+    the numbers of each site at the sampled steps, and the report. Raises ConfigError for a setting that cannot be used
+    and UnknownRuleError for a code no rule has; entering the block raises SessionError when another run is being watched,
     and StoreError (a ValueError) where nothing can be written.
     """
     config = load(every=every, overhead=overhead, select=select, ignore=ignore)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import unstuck
 from unstuck.capture.session import Session
 from unstuck.ranks import Others, join, tree
 from unstuck.stats.summary import TensorSummary
@@ -65,6 +66,13 @@ class TestSilent:
         assert isinstance(session.others, Others)
         session.others.leave()
         assert session.others.first
+
+    def test_what_rank_0_keeps_no_other_does(self, tmp_path):
+        with unstuck.watch(record=tmp_path / "run.sqlite") as run:
+            trainings.train(trainings.make_net(), [trainings.batch(0, 0)], lambda net: None)
+            assert (tmp_path / "run.sqlite").exists()
+            run.session.others._rank = 1  # as when torch tells it late
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +137,10 @@ class TestMoreProcesses:
         one, _ = processes.results(trainings.accumulated, 2)
         assert one["objectives"] == pytest.approx([value for step, value, _ in one["calls"] if step == 5])
         assert "T006" in one["codes"]
+
+    def test_rank_0_records(self, tmp_path):
+        processes.results(trainings.recorded, 2, str(tmp_path))
+        assert [file.name for file in tmp_path.iterdir()] == ["0.sqlite"]
 
     def test_all_follow_the_schedule_of_rank_0(self):
         one, two = processes.results(trainings.scheduled, 2)

@@ -126,6 +126,12 @@ def plain(rank, size, style="ddp", lengths=None):
     return told(run, 0, 5, STEPS - 1)
 
 
+def recorded(rank, size, folder):
+    """Train together; each rank has a recording asked for."""
+    with unstuck.watch(every=1, record=f"{folder}/{rank}.sqlite"):
+        train(make_net(), [batch(rank, step) for step in range(STEPS)], averaged)
+
+
 def scheduled(rank, size, steps=400):
     """Train as the budget of rank 0 wants it; the others have steps of another length."""
     net = make_net()

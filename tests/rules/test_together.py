@@ -1,6 +1,6 @@
 import pytest
 
-from unstuck.rules.together import lacking, named, of_ranks, place_of, trained_together
+from unstuck.rules.together import lacking, named, of_ranks, place_of, size_at, trained_together
 
 from .ranks.several import alone, merged
 
@@ -23,6 +23,7 @@ def test_one_process():
     assert place_of(trace) is None
     assert of_ranks(trace, "rank_loss")[0] == []
     assert not trained_together(trace)
+    assert size_at(trace, 2) == 1
 
 
 def test_several():
@@ -31,5 +32,6 @@ def test_several():
     steps, losses = of_ranks(b.trace, "rank_loss")
     assert (steps, losses.tolist()) == ([0, 1, 2], [[1.0, 1.0]] * 3)
     assert trained_together(b.trace)
+    assert (size_at(b.trace, 2), size_at(b.trace, 3)) == (2, 1)
     assert lacking(b.trace, 3) is None
     assert lacking(b.trace, 4).endswith("at 4 sampled steps")

@@ -95,13 +95,15 @@ class Tree:
         store = PrefixStore(f"unstuck/{next(_generations)}", _get_default_store())
         deadline = time.monotonic() + MEETING
         store.add("watching", 1)
+        pause = 0.005
         while (watching := store.add("watching", 0)) < self.size:
             if watching <= 0:
                 raise LostError(-1, "other ranks have not waited for this one")
             if time.monotonic() > deadline:
                 store.add("watching", -self.size)  # nobody who comes later waits for the others to connect
                 raise LostError(-1, f"only {watching} of {self.size} ranks are being watched")
-            time.sleep(0.005)
+            time.sleep(pause)
+            pause = min(1.5 * pause, 0.2)  # thousands of ranks may be asking
         found = []
         for members in levels(self.rank, self.size):
             named = PrefixStore(f"{members[0]}-{members[1]}", store)

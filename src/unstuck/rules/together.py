@@ -33,6 +33,13 @@ def of_ranks(trace: Trace, name: str) -> tuple[list[int], npt.NDArray[np.float64
     return [step for step, _ in entries], np.array([values for _, values in entries])
 
 
+def size_at(trace: Trace, step: int) -> int:
+    """Return of how many ranks the numbers of a step are."""
+    place = place_of(trace)
+    losses = None if place is None else trace.vector(place, "rank_loss", step)
+    return 1 if losses is None else len(losses)
+
+
 def trained_together(trace: Trace) -> bool:
     """Tell whether the ranks train one network: DDP or FSDP holds it, or their gradients were the same."""
     place = place_of(trace)

@@ -8,11 +8,11 @@ from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, norm
 POSITIONS = 8 * 12
 
 
-def network(share=1.0, reached=0.05, *, narrow=False, shifted=0.0, connected=True, odd=()):
+def network(share=1.0, reached=0.05, *, narrow=False, shifted=0.0, connected=True, odd=(), ranks=1):
     """An embedding, a layer of 96 or (narrow) 8 positions and 4 units, and a loss that comes down to `reached`."""
     b = TraceBuilder()
     embedding = b.layer("token", weight=normal(1.0, 16, 4), kind=Kind.EMBEDDING, op="embedding")
-    rows = 8 if narrow else POSITIONS
+    rows = ranks * (8 if narrow else POSITIONS)
     layer = b.layer(
         "fc", weight=normal(0.1, 4, 4), output=normal(1.0, rows, 4), **({"far": embedding} if connected else {})
     )
@@ -21,6 +21,10 @@ def network(share=1.0, reached=0.05, *, narrow=False, shifted=0.0, connected=Tru
     for step in b.steps:
         b.trace.loss_calls.append(LossCall(step, site.index, 2.77 * (1.0 if step < 5 else reached), 2.77))
         b.scalar(site, "identity_share", 0.1 if step in odd else share, [step])
+    if ranks > 1:
+        place = b.site(Kind.BACKWARD, "backward")
+        for step in b.steps:
+            b.trace.add_vector(step, place.index, "rank_loss", [1.0] * ranks)
     b.scalar(site, "identity_embedding", embedding.index, b.steps)
     b.scalar(site, "identity_shifted", shifted, b.steps)
     b.scalar(site, "target_elements", POSITIONS, b.steps)
@@ -53,6 +57,7 @@ class TestSilent:
 
     def test_an_autoencoder_with_a_bottleneck(self):
         check_silent(IdentityLeak, network(narrow=True)[0].trace)
+        check_silent(IdentityLeak, network(narrow=True, ranks=16)[0].trace)
 
     def test_an_autoencoder_whose_decoder_is_fed_the_last_token(self):
         check_silent(IdentityLeak, network(shifted=1.0)[0].trace)

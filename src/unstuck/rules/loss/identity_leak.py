@@ -10,6 +10,7 @@ import numpy as np
 from unstuck.findings import Evidence, Finding
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.together import size_at
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
@@ -109,7 +110,7 @@ def _narrow(trace: Trace, graph: Graph, embedding: Site, loss: Site) -> bool:
             continue
         for step, positions in trace.scalars(loss, "target_elements")[-1:]:
             out, units = trace.summary(layer, Role.OUTPUT, step), trace.scalar(weights[0], "units")
-            if out is not None and units and out.count / units < positions:
+            if out is not None and units and out.count / units < positions * size_at(trace, step):
                 return True
     return False
 
