@@ -313,10 +313,10 @@ def watch(
     initialisation (known without saying when `load_state_dict` is called inside the block), and has unsafe fixes
     withheld. `record=True` keeps the run below `.unstuck`, where `unstuck report latest` finds it, a path in that
     folder or .sqlite file (of several processes, rank 0 does); of one that dies, all but the last two seconds are kept.
-    `log_to` names a tracker ("wandb", "mlflow", "tensorboard", "trackio"), is a run or writer of one, or a list: it gets
-    the numbers of each site at the sampled steps, and the report. Raises ConfigError for a setting that cannot be used
-    and UnknownRuleError for a code no rule has; entering the block raises SessionError when another run is being watched,
-    and StoreError (a ValueError) where nothing can be written.
+    `log_to` names a tracker ("wandb", "mlflow", "tensorboard", "trackio"), is a run or writer of one, or a list: it is
+    given the numbers of each site at the sampled steps, and the report. Raises ConfigError for a setting that cannot be
+    used and UnknownRuleError for a code no rule has; entering the block raises SessionError when another run is being
+    watched, and StoreError (a ValueError) where nothing can be written.
     """
     config = load(every=every, overhead=overhead, select=select, ignore=ignore)
     title = Path(sys.argv[0]).name if record and sys.argv[0] else "training"
