@@ -26,6 +26,20 @@ def test_paths_are_no_addresses(place):
     assert not is_remote(place)
 
 
+@pytest.mark.parametrize(
+    "place", ["s3://a", "memory://", "file:///a", "simplecache::s3://a/b", "a::b::gs://c", "s3+x.y://a"]
+)
+def test_addresses(place):
+    assert is_remote(place)
+
+
+def test_an_address_that_fsspec_cannot_write_to_is_refused(cli, script, here):
+    assert cli("run", "--save", "reference://x", script()).refusal.startswith(
+        "cannot write the report to reference://x: "
+    )
+    assert list(here.iterdir()) == [here / "train.py"]
+
+
 def test_a_store_that_nobody_knows(cli, script, here):
     assert cli("run", "--save", "no-such-store://a/b", script()).refusal.startswith(
         "cannot write the report to no-such-store://a/b: Protocol not known: no-such-store; name another folder"

@@ -19,7 +19,7 @@ from unstuck.escape import one_line
 from unstuck.trace.folder import FOLDER, keep_private
 
 SPOOL = Path(FOLDER.parts[0], "spool")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")  # the former chain filesystems
 
 
 def is_remote(place: str) -> bool:
