@@ -138,6 +138,14 @@ class TestMoreProcesses:
         assert one["objectives"] == pytest.approx([value for step, value, _ in one["calls"] if step == 5])
         assert "T006" in one["codes"]
 
+    def test_a_pipelines_loss_is_known_and_what_is_not_is_said(self):
+        (one, said, _), (two, nothing, _) = processes.run(trainings.pipeline, 2)
+        assert one["objective"] == two["objective"]
+        assert len(one["objective"]) == STEPS
+        # the parameters of both stages have the same names, those of a layer by itself
+        assert "3 layers, parameters and other places are on later ranks alone" in said
+        assert nothing == ""
+
     def test_rank_0_records(self, tmp_path):
         processes.results(trainings.recorded, 2, str(tmp_path))
         assert [file.name for file in tmp_path.iterdir()] == ["0.sqlite"]

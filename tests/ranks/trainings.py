@@ -126,6 +126,29 @@ def plain(rank, size, style="ddp", lengths=None):
     return told(run, 0, 5, STEPS - 1)
 
 
+def pipeline(rank, size):
+    """Two stages of a network; the second one has the loss."""
+    net = make_net()
+    stage = net.outer if rank else net.inner
+    optimizer = torch.optim.SGD(stage.parameters(), 0.01)
+    with unstuck.watch(every=1) as run:
+        for step in range(STEPS):
+            x, y = batch(0, step)
+            optimizer.zero_grad()
+            if rank:
+                hidden = torch.zeros(16, 8, dtype=torch.float64)
+                dist.recv(hidden, 0)
+                F.cross_entropy(stage(torch.relu(hidden.requires_grad_())), y).backward()
+                dist.send(hidden.grad, 0)
+            else:
+                hidden = stage(x)
+                dist.send(hidden.detach(), 1)
+                dist.recv(gradient := torch.zeros_like(hidden), 1)
+                hidden.backward(gradient)
+            optimizer.step()
+    return told(run)
+
+
 def recorded(rank, size, folder):
     """Train together; each rank has a recording asked for."""
     with unstuck.watch(every=1, record=f"{folder}/{rank}.sqlite"):

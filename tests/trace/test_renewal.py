@@ -81,13 +81,13 @@ class TestRenewRows:
 
 
 class TestLosses:
-    def test_only_steps_that_there_are(self):
-        trace = Trace(objective={0: 1.0, 1: 2.0}, journal=Journal())
-        renew_losses(trace, {1: 5.0, 9: 7.0})
-        assert trace.objective == {0: 1.0, 1: 5.0}
-        assert trace.journal.losses_from == 1
+    def test_no_steps_between_that_were_forgotten(self):
+        trace = Trace(objective={0: 1.0, 2: 2.0}, journal=Journal())
+        renew_losses(trace, {1: 5.0, 2: 6.0, 9: 7.0})
+        assert trace.objective == {0: 1.0, 2: 6.0, 9: 7.0}
+        assert trace.journal.losses_from == 2
         renew_losses(trace, {0: 3.0})
-        renew_losses(trace, {1: 6.0})
+        renew_losses(trace, {2: 6.0})
         assert trace.journal.losses_from == 0
 
     def test_calls(self):

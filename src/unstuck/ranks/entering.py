@@ -33,8 +33,9 @@ def enter(trace: Trace, part: Part, sites: Mapping[int, int], spread: Spread) ->
     """Enter a step that all ranks have merged; `sites` maps names to this rank's sites, others are left out."""
     size = len(part.records)
     _enter_rows(trace, part, sites, size)
-    means = part.objectives.means()
-    renew_losses(trace, {step: mean for step, _, count, mean, _ in means if count == size})
+    means = [(step, mean, count == size) for step, _, count, mean, _ in part.objectives.means()]
+    latest = next(reversed(trace.objective), -1)  # the first stage of a pipeline has no loss
+    renew_losses(trace, {step: mean for step, mean, all_ in means if all_ or step > latest})
     _enter_calls(trace, part, sites, size)
     for name, count, differ in zip(
         part.prints.names.tolist(), part.prints.counts.tolist(), part.prints.differ.tolist(), strict=True

@@ -50,6 +50,7 @@ class Exchange:
         self._keys: set[Key] = set()  # of the step that is being merged
         self._nonfinite_since = NOWHERE
         self._spread = Spread()
+        self._others_own: set[int] = set()  # names of sites that rank 0 had not when they came
 
     def complete(self, step: int) -> bool:
         """Merge a sampled step that is complete; tells whether that was done."""
@@ -77,6 +78,7 @@ class Exchange:
             self._over = True
             self._tree.end()
             self._tree.close()
+            self._say_left_out()
 
     def _end(self, step: int, error: LostError) -> None:
         """Watch this rank by itself from now on; rank 0 says so, or, when that one is lost, who was told first."""
@@ -89,6 +91,16 @@ class Exchange:
         if rank == 0 or (rank == 1 and error.rank == 0 and error.why != "is not watched any more"):
             print(  # noqa: T201
                 f"unstuck: {error}: from step {step} on rank {rank} is watched by itself; the training goes on",
+                file=sys.stderr,
+            )
+
+    def _say_left_out(self) -> None:
+        """On rank 0: say how much of the network it never had, for whoever reads that there is no fault."""
+        self._names.refresh()
+        if left := len(self._others_own.difference(self._names.index)):
+            print(  # noqa: T201
+                f"unstuck: {left} layers, parameters and other places are on later ranks alone, as with a pipeline: "
+                "of these the report knows nothing",
                 file=sys.stderr,
             )
 
@@ -190,7 +202,9 @@ class Exchange:
     def _answer(self, data: bytes) -> bytes:
         """On rank 0: enter what all ranks have brought, and say which step is the next to be sampled."""
         self._names.refresh()
-        enter(self._trace, Part.from_bytes(data), self._names.index, self._spread)
+        part = Part.from_bytes(data)
+        self._others_own.update(set(part.rows.names.tolist()).difference(self._names.index))
+        enter(self._trace, part, self._names.index, self._spread)
         return self._session.schedule.next_common.to_bytes(8, "little", signed=True)
 
 

@@ -41,8 +41,9 @@ def renew_rows(trace: Trace, step: int, keys: Sequence[Key], table: SummaryTable
 
 
 def renew_losses(trace: Trace, means: Mapping[int, float]) -> None:
-    """Put values in the place of those that the objective had at steps, in a journal as well."""
-    known = {step: value for step, value in means.items() if step in trace.objective}
+    """Put values, by rising steps, in place of those that the objective had, or after them; in a journal as well."""
+    latest = next(reversed(trace.objective), -1)
+    known = {step: value for step, value in means.items() if step in trace.objective or step > latest}
     trace.objective.update(known)
     if trace.journal is not None and known:
         first = min(known)
