@@ -98,9 +98,9 @@ class TestExitCodes:
         said = unstuck(script(text, "data.py"))
         assert said.code == 2
         assert "unstuck" not in said.out
-        assert (
-            said.err
-            == "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains\n"
+        assert said.err == (
+            "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains; "
+            "one that starts other processes for it needs `with unstuck.watch():` in what they run\n"
         )
 
     def test_a_script_whose_loader_is_empty(self, unstuck, script):

@@ -138,6 +138,11 @@ class TestMoreProcesses:
         assert one["objectives"] == pytest.approx([value for step, value, _ in one["calls"] if step == 5])
         assert "T006" in one["codes"]
 
+    def test_a_process_group_that_ends_early(self):
+        (one, said, code), _ = processes.run(trainings.destroyed, 2)
+        assert (one["error"], one["ranks"], one["merges"], said, code) == (None, 2, STEPS + 1, "", 0)
+        assert any(text.startswith("each of several processes would mend its own copy") for text in one["withheld"])
+
     def test_a_pipelines_loss_is_known_and_what_is_not_is_said(self):
         (one, said, _), (two, nothing, _) = processes.run(trainings.pipeline, 2)
         assert one["objective"] == two["objective"]

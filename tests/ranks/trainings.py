@@ -149,6 +149,16 @@ def pipeline(rank, size):
     return told(run)
 
 
+def destroyed(rank, size):
+    """The process group ends before the watching does."""
+    with unstuck.watch(every=1, fix=True) as run:
+        train(make_net(), [batch(rank, step) for step in range(STEPS)], averaged)
+        dist.barrier()
+        dist.destroy_process_group()
+        train(make_net(), [batch(rank, 99)], lambda net: None)
+    return {**told(run), "withheld": list(run.report().withheld)}
+
+
 def recorded(rank, size, folder):
     """Train together; each rank has a recording asked for."""
     with unstuck.watch(every=1, record=f"{folder}/{rank}.sqlite"):

@@ -34,6 +34,8 @@ class Others(Protocol):
 
     @property
     def first(self) -> bool: ...  # noqa: D102  (whether this process is the one that reports)
+    @property
+    def met(self) -> bool: ...  # noqa: D102  (whether there were any, even if they are gone)
     def complete(self, step: int) -> bool: ...  # noqa: D102  (merge a sampled step; whether that was done)
     def leave(self) -> None: ...  # noqa: D102  (merge no more)
 

@@ -222,8 +222,8 @@ class Session(UnwatchedSteps):
 
     @property
     def one_of_many(self) -> bool:
-        """Whether several processes train this network together."""
-        return several_processes()
+        """Whether several processes train this network together, or did."""
+        return several_processes() or (self.others is not None and self.others.met)
 
     def running_mean(self, site: int) -> Tensor | None:
         """Return the live running mean, shape (units,), of a batch normalisation site, or None."""

@@ -357,6 +357,8 @@ def _exit_code(report: Report, outcome: Outcome, fail_on: str) -> int:
     if report.causes:  # they say why it did not
         return USAGE
     typer.echo(
-        "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains", err=True
+        "unstuck: no backward pass was seen, so there is nothing to judge; name the script that trains; "
+        "one that starts other processes for it needs `with unstuck.watch():` in what they run",
+        err=True,
     )
     return USAGE

@@ -57,6 +57,11 @@ class Others:
             self._rank = torch.distributed.get_rank()
         return self._rank == 0
 
+    @property
+    def met(self) -> bool:
+        """Whether there were others at a sampled step; a program may leave its process group before it ends."""
+        return self._exchange is not None
+
     def complete(self, step: int) -> bool:
         """Merge a sampled step that is complete; tells whether that was done."""
         if self._exchange is None:
