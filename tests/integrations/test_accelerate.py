@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from integrations.made import X, Y, network, train
+from integrations.test_trackers import written
 from unstuck.integrations.trainers import FindingWarning
 
 
@@ -95,5 +96,23 @@ class TestAccelerate:
             train(network(), 8)
         assert watching.report.run.steps == 8
         said = capsys.readouterr().err
-        assert said.startswith("unstuck: cannot go on logging vitals by Accelerator: OSError: the server is gone")
+        assert said.startswith("unstuck: cannot go on logging vitals by Gone: OSError: the server is gone")
         assert said.count("\n") == 1
+
+    def test_the_step_of_wandb_stays_the_scripts(self, accelerate, tmp_path):
+        """W&B drops what comes with a lower step than it has seen."""
+        wandb = pytest.importorskip("wandb")
+        from unstuck.integrations.accelerate import watch
+
+        accelerator = accelerate.Accelerator(cpu=True, log_with="wandb")
+        accelerator.init_trackers("example")
+        for epoch in range(2):
+            with watch(accelerator, every=1):
+                train(network(), 8)
+            accelerator.log({"epoch": epoch}, step=epoch)
+        accelerator.end_training()
+        wandb.teardown()  # it keeps this folder
+        rows = [row for row in written(tmp_path) if "epoch" in row]
+        assert [row["epoch"] for row in rows] == ["0", "1"]
+        assert rows[0]["unstuck/step"] == "7"
+        assert float(rows[0]["unstuck/gradient_norm"]) > 0

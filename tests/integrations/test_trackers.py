@@ -211,21 +211,12 @@ class TestReal:
         wandb = pytest.importorskip("wandb")
         trace = logged("wandb")
         assert wandb.run is None  # its own run is finished
-        for _ in range(100):  # another process writes them
-            records = list(records_of(here))
-            if any(record.WhichOneof("record_type") == "exit" for record in records):
-                break
-            time.sleep(0.1)
-        history = [
-            {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
-            for record in records
-            if record.WhichOneof("record_type") == "history"
-        ]
+        history = written(here)
         found = {int(row["unstuck/step"]): float(row[SCALAR]) for row in history}
         assert found == pytest.approx(expected(trace))
         counts = [row[f"{HISTOGRAM}/values"] for row in history]
         assert [sum(map(int, text.strip("[]").split(","))) for text in counts] == [16 * 8] * STEPS
-        (artifact,) = [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+        (artifact,) = [record.artifact for record in records_of(here) if record.WhichOneof("record_type") == "artifact"]
         assert [content.path for content in artifact.manifest.contents] == ["report.html"]
 
     def test_wandb_with_a_run_of_the_scripts_own(self):
@@ -283,6 +274,20 @@ class TestReal:
         assert [follower.failure for follower in run.followers] == [None, None]
         for writer in writers:
             writer.close()
+
+
+def written(folder):
+    """What each `log` call of an offline run of W&B wrote, once the process that writes it is done."""
+    for _ in range(100):
+        records = list(records_of(folder))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            break
+        time.sleep(0.1)
+    return [
+        {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+        for record in records
+        if record.WhichOneof("record_type") == "history"
+    ]
 
 
 def records_of(folder):

@@ -85,9 +85,9 @@ def location_of(frame: FrameType | None) -> Location | None:
 def _file_of(code: CodeType) -> str:
     """Return the path of code's file; for a notebook's cell the name that its tracebacks give it ("In[3]")."""
     file = code.co_filename
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    label = None if shell is None else shell.compile.format_code_name(file)
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    known = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    label = None if known is None else known(file)
     if label is not None and file in linecache.cache:
         linecache.cache[label[1]] = linecache.cache[file]
         return str(label[1])
