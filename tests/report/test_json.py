@@ -74,14 +74,14 @@ def test_a_healthy_run():
         "budget_missed": False,
         "warning": None,
     }
-    assert made["loss"] == {"at_start": 1.0, "baseline": None, "recent": 1.0}
+    assert made["loss"] == {"at_start": 1.0, "baseline": None, "recent": 1.0, "of_ranks": None}
     assert made["causes"] == made["fixes"] == made["withheld"] == made["not_checked"] == made["sites"] == []
 
 
 def test_a_run_that_never_trained():
     made = parsed(report(trace=Trace(), steps=0))
     assert made["ok"] is False
-    assert made["loss"] == {"at_start": None, "baseline": None, "recent": None}
+    assert made["loss"] == {"at_start": None, "baseline": None, "recent": None, "of_ranks": None}
 
 
 def test_a_finding_in_full(tmp_path):

@@ -9,10 +9,11 @@ import math
 import pytest
 
 from rules.helpers import TraceBuilder
+from rules.ranks.several import alone, merged
 from unstuck.findings import Severity
 from unstuck.fixes.fix import Proof
 from unstuck.report import Report
-from unstuck.report.report import recent_loss, shared, starting_loss
+from unstuck.report.report import rank_losses, recent_loss, shared, starting_loss
 from unstuck.trace import LossCall, Trace
 
 from .made import finding, fix, report
@@ -176,3 +177,24 @@ def test_shared_counts_in_order_of_first_appearance():
 def test_a_report_does_not_print_its_trace():
     assert "trace=" not in repr(report())
     assert isinstance(report(), Report)
+
+
+class TestRankLosses:
+    def test_a_process_by_itself(self):
+        assert rank_losses(alone().trace) == []
+
+    def test_those_of_the_last_steps(self):
+        b, _ = merged([0, 10, 20], rank_loss=lambda step: [float(step), 2.0 * step])
+        assert rank_losses(b.trace, 11) == [15.0, 30.0]
+        assert rank_losses(b.trace, 1) == [20.0, 40.0]
+
+    def test_one_merge_at_least(self):
+        b, _ = merged([0, 10], rank_loss=lambda step: [float(step), 3.0])
+        b.trace.objective[500] = 1.0
+        assert rank_losses(b.trace) == [10.0, 3.0]
+
+    def test_a_rank_without_finite_ones(self):
+        b, _ = merged([0, 1], rank_loss=lambda step: [math.nan, math.inf if step else 3.0])
+        first, second = rank_losses(b.trace)
+        assert math.isnan(first)
+        assert second == 3.0

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from rules.helpers import TraceBuilder
+from rules.ranks.several import merged
 from unstuck.findings import Severity
 from unstuck.fixes.fix import Proof
 from unstuck.report import NotChecked
@@ -246,6 +247,12 @@ class TestRun:
 
     def test_without_baseline_or_time(self):
         assert lines(report())[-1] == ("loss 1.0000 at step 0; 1.0000 over the last 10 steps; 10 of 10 steps sampled")
+
+    def test_losses_of_ranks(self):
+        b, _ = merged(rank_loss=lambda step: [2.0, math.nan, 1.5, 2.5])
+        said = lines(report(trace=b.trace))
+        assert any("over the last 10 steps; from 1.5000 on rank 2 to 2.5000 on rank 3" in line for line in said)
+        assert "rank" not in str(report())
 
     def test_one_step_has_no_recent_loss(self):
         made = report(trace=TraceBuilder(range(1)).trace, steps=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.text import Text
 
 from unstuck.findings import Finding
-from unstuck.report.report import Report, recent_loss, shared, starting_loss
+from unstuck.report.report import Report, rank_losses, recent_loss, shared, starting_loss
 from unstuck.report.watching import budget_warning, cost_line
 
 
@@ -59,6 +61,10 @@ def _losses(report: Report) -> list[str]:
         parts.append(f"loss {start:.4f} at step 0" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
     if recent is not None and report.run.steps > 1:
         parts.append(f"{recent:.4f} over the last {min(100, len(report.trace.objective))} steps")
+    ranks = {rank: loss for rank, loss in enumerate(rank_losses(report.trace)) if math.isfinite(loss)}
+    if len(ranks) > 1:
+        low, high = min(ranks, key=ranks.__getitem__), max(ranks, key=ranks.__getitem__)
+        parts.append(f"from {ranks[low]:.4f} on rank {low} to {ranks[high]:.4f} on rank {high}")
     return parts
 
 

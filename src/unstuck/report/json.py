@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.findings import Finding
-from unstuck.report.report import AppliedFix, Proof, Report, SourcePatch, recent_loss, starting_loss
+from unstuck.report.report import AppliedFix, Proof, Report, SourcePatch, rank_losses, recent_loss, starting_loss
 from unstuck.report.text import source_line
 from unstuck.report.watching import budget_warning
 from unstuck.trace import Kind, Location, Role, Site, Trace, Watching
@@ -62,7 +62,12 @@ def as_dict(report: Report) -> dict[str, Any]:
             "internal_error": trace.facts.internal_error,
         },
         "watching": _watching(trace.facts.watching),
-        "loss": {"at_start": start, "baseline": baseline, "recent": recent_loss(trace)},
+        "loss": {
+            "at_start": start,
+            "baseline": baseline,
+            "recent": recent_loss(trace),
+            "of_ranks": rank_losses(trace) or None,
+        },
         "causes": [
             {
                 "root": _finding(cause.root, patches),

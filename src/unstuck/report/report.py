@@ -11,6 +11,7 @@ from typing import Protocol
 
 from unstuck.findings import Finding, Severity
 from unstuck.rules.causes import Cause
+from unstuck.rules.together import of_ranks
 from unstuck.trace import Location, Trace
 from unstuck.trace.ending import ending
 
@@ -263,6 +264,19 @@ def recent_loss(trace: Trace, window: int = 100) -> float | None:
     """Return the mean finite loss over the last `window` steps, in the loss's own unit."""
     values = [v for _, v in sorted(trace.objective.items())[-window:] if math.isfinite(v)]
     return sum(values) / len(values) if values else None
+
+
+def rank_losses(trace: Trace, window: int = 100) -> list[float]:
+    """Return each rank's mean finite loss (NaN: none) over the merges of the last `window` steps, one at least.
+
+    Empty for a process by itself. What a merge brings is a rank's mean since the one before.
+    """
+    steps, losses = of_ranks(trace, "rank_loss")
+    if not steps:
+        return []
+    late = max(1, sum(step > max(trace.objective, default=steps[-1]) - window for step in steps))
+    columns = ([value for value in column if math.isfinite(value)] for column in losses[-late:].T.tolist())
+    return [sum(values) / len(values) if values else math.nan for values in columns]
 
 
 def shared(findings: Sequence[Finding]) -> list[tuple[str, int]]:
