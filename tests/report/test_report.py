@@ -184,8 +184,9 @@ class TestRankLosses:
         assert rank_losses(alone().trace) == []
 
     def test_those_of_the_last_steps(self):
-        b, _ = merged([0, 10, 20], rank_loss=lambda step: [float(step), 2.0 * step])
-        assert rank_losses(b.trace, 11) == [15.0, 30.0]
+        """Each for as many steps as it tells of."""
+        b, _ = merged([0, 10, 15, 20], rank_loss=lambda step: [float(step), 2.0 * step])
+        assert rank_losses(b.trace, 11) == [13.75, 27.5]
         assert rank_losses(b.trace, 1) == [20.0, 40.0]
 
     def test_one_merge_at_least(self):

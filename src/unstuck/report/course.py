@@ -9,7 +9,7 @@ from rich.text import Text
 
 from unstuck.findings import Finding
 from unstuck.report.report import Report, rank_losses, recent_loss, shared, starting_loss
-from unstuck.report.watching import budget_warning, cost_line
+from unstuck.report.watching import budget_warning, cost_line, percent
 
 
 def print_run(console: Console, report: Report, *, short: bool = False, close: bool = False) -> None:
@@ -64,7 +64,9 @@ def _losses(report: Report) -> list[str]:
     ranks = {rank: loss for rank, loss in enumerate(rank_losses(report.trace)) if math.isfinite(loss)}
     if len(ranks) > 1:
         low, high = min(ranks, key=ranks.__getitem__), max(ranks, key=ranks.__getitem__)
-        parts.append(f"from {ranks[low]:.4f} on rank {low} to {ranks[high]:.4f} on rank {high}")
+        middle = abs(sum(ranks.values()) / len(ranks))
+        apart = percent((ranks[high] - ranks[low]) / middle) if middle else f"{ranks[high] - ranks[low]:.4g}"
+        parts.append(f"its ranks {apart} apart (rank {low} lowest, rank {high} highest)")
     return parts
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from unstuck.findings import Finding, Severity
 from unstuck.rules.causes import Cause
 from unstuck.rules.together import of_ranks
@@ -269,14 +271,16 @@ def recent_loss(trace: Trace, window: int = 100) -> float | None:
 def rank_losses(trace: Trace, window: int = 100) -> list[float]:
     """Return each rank's mean finite loss (NaN: none) over the merges of the last `window` steps, one at least.
 
-    Empty for a process by itself. What a merge brings is a rank's mean since the one before.
+    Empty for a process by itself. A merge brings a rank's mean since the one before, and counts for as many steps.
     """
     steps, losses = of_ranks(trace, "rank_loss")
     if not steps:
         return []
     late = max(1, sum(step > max(trace.objective, default=steps[-1]) - window for step in steps))
-    columns = ([value for value in column if math.isfinite(value)] for column in losses[-late:].T.tolist())
-    return [sum(values) / len(values) if values else math.nan for values in columns]
+    weights = np.diff([-1, *steps])[-late:, None] * np.isfinite(losses[-late:])
+    with np.errstate(invalid="ignore"):
+        means: list[float] = (np.nansum(losses[-late:] * weights, 0) / weights.sum(0)).tolist()
+    return means
 
 
 def shared(findings: Sequence[Finding]) -> list[tuple[str, int]]:
