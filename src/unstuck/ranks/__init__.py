@@ -18,7 +18,7 @@
    cannot be reached ends the merging for all; then each rank is watched by itself, which rank 0 says once.
 9. A single process never gets here: the session asks torch whether there are others, at sampled steps alone.
 10. Output gradients are those of each rank's own loss; what only probes know (`Trace.scalar`) is rank 0's own; sites
-    that rank 0 has not (pipelines) are left out; with tensor parallel layers nothing is told of single units.
+    that rank 0 has not (pipelines) are left out, which it says, but for the loss; with tensor parallel layers nothing is told of single units.
 """
 
 from __future__ import annotations
