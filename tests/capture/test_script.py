@@ -54,7 +54,7 @@ class TestEnvironment:
             '"""What it does."""\nprint(__doc__)',
             "import __main__; print(__main__.__file__, __main__.__dict__ is globals())",
             "print(sorted(globals()))",
-            "x: int = 3\nprint(__annotations__)",
+            "x: int = 3\nprint(globals().get('__annotations__'))",
             "import __main__\nx: int = 3\nprint(__main__.__annotations__)",
             "from __future__ import annotations\nx: NotYet = 3\nprint(__annotations__)",
             "if __name__ == '__main__': print('main')",

@@ -163,6 +163,19 @@ class TestQueue:
         assert "writing takes longer than 0 s" in capfd.readouterr().err
         held.set()
         record._thread.join()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            record._writer._db.execute("SELECT 1")
+
+    def test_a_file_that_sqlite_refuses_is_closed(self, path, monkeypatch):
+        """From Python 3.13 on, a connection that is forgotten open is warned of."""
+        path.parent.mkdir()
+        opened, connect = [], sqlite3.connect
+        monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(connect(*a, **k)) or opened[-1])
+        monkeypatch.setattr("unstuck.trace.writer.SCHEMA", "no such statement")
+        with pytest.raises(sqlite3.OperationalError):
+            StoreWriter(path)
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            opened[0].execute("SELECT 1")
 
 
 class TestBetweenSamples:

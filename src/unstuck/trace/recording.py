@@ -220,6 +220,8 @@ class Recording:
             del part
         if self.failure is None:
             self._writer.close()
+        else:
+            self._writer.abandon()
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, OSError | sqlite3.Error | StoreError)

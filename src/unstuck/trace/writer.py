@@ -59,11 +59,11 @@ class StoreWriter:
             file.unlink()
         self.path = path
         self._db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA secure_delete = OFF").fetchall()  # else dropped samples would be written once more
-        self._db.executescript(SCHEMA)  # before there is a log, so that the file itself says what it is
-        for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {LOG_BYTES}"):
-            self._db.execute(f"PRAGMA {setting}").fetchall()
-        self._page_bytes = int(self._number("PRAGMA page_size"))
+        try:
+            self._set_up()
+        except sqlite3.Error:
+            self.abandon()
+            raise
         self._file = os.stat(path).st_ino
         self._names: dict[str, int] = {}
         self._sites: list[dict[str, Any]] = []
@@ -72,6 +72,13 @@ class StoreWriter:
         self._sources: set[str] = set()
         self._source_bytes = 0
         self._unit_cap: int | None = None
+
+    def _set_up(self) -> None:
+        self._db.execute("PRAGMA secure_delete = OFF").fetchall()  # else dropped samples would be written once more
+        self._db.executescript(SCHEMA)  # before there is a log, so that the file itself says what it is
+        for setting in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {LOG_BYTES}"):
+            self._db.execute(f"PRAGMA {setting}").fetchall()
+        self._page_bytes = int(self._number("PRAGMA page_size"))
 
     def append(self, part: Part) -> None:
         """Add a part, whole or not at all."""
