@@ -138,6 +138,12 @@ class TestMoreProcesses:
         assert one["objectives"] == pytest.approx([value for step, value, _ in one["calls"] if step == 5])
         assert "T006" in one["codes"]
 
+    @pytest.mark.filterwarnings("ignore")
+    def test_all_stop_at_the_same_step(self):
+        one, two = processes.results(trainings.stopped, 2)
+        assert one[0] == two[0] < 60
+        assert (one[1], two[1]) == (["R002"], [])
+
     def test_a_process_group_that_ends_early(self):
         (one, said, code), _ = processes.run(trainings.destroyed, 2)
         assert (one["error"], one["ranks"], one["merges"], said, code) == (None, 2, STEPS + 1, "", 0)

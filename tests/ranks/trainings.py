@@ -1,5 +1,6 @@
 """What the processes of tests/ranks do."""
 
+import math
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import unstuck
+from unstuck.integrations.trainers import TrainerWatch
 from unstuck.ranks import tree
 from unstuck.ranks.part import Part
 from unstuck.trace import Kind, Role
@@ -157,6 +159,23 @@ def destroyed(rank, size):
         dist.destroy_process_group()
         train(make_net(), [batch(rank, 99)], lambda net: None)
     return {**told(run), "withheld": list(run.report().withheld)}
+
+
+def stopped(rank, size):
+    """A callback stops the training: a loss that breaks on one rank is an error that rank 0 alone knows of."""
+    callback = TrainerWatch(stop_on_error=True, print_report=False, first=rank == 0, every=1, select=["R002"])
+    net, steps = make_net(), 0
+    model = nn.parallel.DistributedDataParallel(net)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    callback.begin(model)
+    while steps < 60 and not callback.should_stop:
+        x, y = batch(rank, steps)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        (loss * math.nan if rank and steps == 3 else loss).backward()
+        optimizer.step()
+        steps += 1
+    return [steps, [cause.root.code for cause in callback.end().causes]]
 
 
 def recorded(rank, size, folder):

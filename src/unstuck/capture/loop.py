@@ -37,6 +37,7 @@ class Others(Protocol):
     @property
     def met(self) -> bool: ...  # noqa: D102  (whether there were any, even if they are gone)
     def complete(self, step: int) -> bool: ...  # noqa: D102  (merge a sampled step; whether that was done)
+    def ending(self, wanted: bool) -> bool: ...  # noqa: D102  (whether all are to end now, as the first has wanted)
     def leave(self) -> None: ...  # noqa: D102  (merge no more)
 
 

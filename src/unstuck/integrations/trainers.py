@@ -52,6 +52,7 @@ class TrainerWatch:
         self.when_sampled: Callable[[], object] | None = None
         self.first = first  # whether this is the first of the processes that train together
         self._stop_on_error = stop_on_error
+        self._stop_wanted = False
         self._print_report = print_report
         self._options = options
         watch(**options)  # a setting that cannot be used is an error now, not when training begins
@@ -77,6 +78,7 @@ class TrainerWatch:
         if self._running:  # a training that was left by an exception, which not every trainer tells of
             self.end(failed=True)
         self.should_stop, self.vitals, self.step = False, {}, -1
+        self._stop_wanted = False
         self._report, self._judge_at, self._raised = None, FIRST_VERDICT, None
         self._told.clear()
         self._broken.clear()
@@ -171,6 +173,9 @@ class TrainerWatch:
         if run.session.steps >= self._judge_at:
             self._judge_at = int(run.session.steps * NEXT_VERDICT)
             self._judge(run.report())
+        others = run.session.others  # all processes stop at the same step, or some would wait for ever
+        if self._stop_wanted if others is None else others.ending(self._stop_wanted):
+            self.should_stop = True
         if fresh and self.when_sampled is not None:
             self.when_sampled()
 
@@ -188,8 +193,7 @@ class TrainerWatch:
         self.vitals[FINDINGS] = float(len(roots))
         if self.first:
             self._warn(report)
-        if self._stop_on_error and any(root.severity is Severity.ERROR for root in roots):
-            self.should_stop = True
+        self._stop_wanted = self._stop_on_error and any(root.severity is Severity.ERROR for root in roots)
 
     def _warn(self, report: Report) -> None:
         for cause in report.causes:

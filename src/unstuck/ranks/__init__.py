@@ -18,7 +18,8 @@
    cannot be reached ends the merging for all; then each rank is watched by itself, which rank 0 says once.
 9. A single process never gets here: the session asks torch whether there are others, at sampled steps alone.
 10. Output gradients are those of each rank's own loss; what only probes know (`Trace.scalar`) is rank 0's own; sites
-    that rank 0 has not (pipelines) are left out, which it says, but for the loss; with tensor parallel layers nothing is told of single units.
+    that rank 0 has not (pipelines) are left out, which it says, but for the loss; with tensor parallel layers nothing
+    is told of single units.
 """
 
 from __future__ import annotations
@@ -73,6 +74,14 @@ class Others:
 
             self._exchange = Exchange(self._session)
         return self._exchange.complete(step)
+
+    def ending(self, wanted: bool) -> bool:
+        """Tell whether the training is to end now, on all ranks: rank 0 had `wanted` it before the last merge.
+
+        One that ended by itself would leave the others in a collective. Without others it is what is wanted; once some
+        are lost, no more.
+        """
+        return wanted and not several_processes() if self._exchange is None else self._exchange.ending(wanted)
 
     def leave(self) -> None:
         """Tell the other ranks that this one merges no more, without waiting for them."""

@@ -50,6 +50,7 @@ class Exchange:
         self._keys: set[Key] = set()  # of the step that is being merged
         self._nonfinite_since = NOWHERE
         self._spread = Spread()
+        self._end_wanted = self._end_agreed = False
         self._others_own: set[int] = set()  # names of sites that rank 0 had not when they came
 
     def complete(self, step: int) -> bool:
@@ -66,11 +67,17 @@ class Exchange:
             return False
         self._merges += 1
         self._last, self._known = step, self._keys
-        following = int.from_bytes(answer, "little", signed=True)
+        following = int.from_bytes(answer[:8], "little", signed=True)
+        self._end_agreed = answer[8:] == b"\1"
         if self._session.schedule.every is None:
             self._session.schedule.agree(following)
         self._note()
         return True
+
+    def ending(self, wanted: bool) -> bool:
+        """Tell whether all ranks end now; what is `wanted` counts on rank 0, from the next merge on."""
+        self._end_wanted = wanted
+        return self._end_agreed and not self._over
 
     def leave(self) -> None:
         """Tell the other ranks, without waiting for them, that this one merges no more."""
@@ -200,12 +207,12 @@ class Exchange:
     # -- what becomes of it ----------------------------------------------------------------------------------------
 
     def _answer(self, data: bytes) -> bytes:
-        """On rank 0: enter what all ranks have brought, and say which step is the next to be sampled."""
+        """On rank 0: enter what all ranks have brought; say which step is sampled next, and whether that is the end."""
         self._names.refresh()
         part = Part.from_bytes(data)
         self._others_own.update(set(part.rows.names.tolist()).difference(self._names.index))
         enter(self._trace, part, self._names.index, self._spread)
-        return self._session.schedule.next_common.to_bytes(8, "little", signed=True)
+        return self._session.schedule.next_common.to_bytes(8, "little", signed=True) + bytes([self._end_wanted])
 
 
 _PARAMETER_NUMBERS = [number for number, role in enumerate(Role) if role in PARAMETER_ROLES]
