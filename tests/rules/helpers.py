@@ -20,6 +20,8 @@ FUNCTIONS = {  # op -> interval, gain, bounded
     "tanh": ((-2.0845, 2.0845), 5 / 3, True),
     "sigmoid": ((-4.169, 4.169), 1.0, True),
     "relu": ((0.0, np.inf), 2**0.5, False),
+    "hardtanh": ((-1.0, 1.0), 1.392, True),
+    "softsign": ((-3.0825, 3.0825), 2.337, True),
     "gelu": ((-2.1647, np.inf), 1.533, False),
 }
 

@@ -160,10 +160,10 @@ class TestChoose:
 class TestThresholds:
     def test_an_instance_reads_the_number_that_counts(self):
         rule = all_rules()["U001"]
-        assert rule().max_ratio == rule.max_ratio.value == 0.03
+        assert rule().max_ratio == rule.max_ratio.value == 0.035
         assert rule({"max_ratio": 0.5}).max_ratio == 0.5
         assert rule({"max_ratio": 0.5}).output_max_ratio == rule.output_max_ratio.value
-        assert rule().max_ratio == 0.03  # another instance keeps its own
+        assert rule().max_ratio == 0.035  # another instance keeps its own
 
     @each_rule
     def test_each_has_a_unit_and_is_used(self, rule):
@@ -179,7 +179,10 @@ class TestThresholds:
             ({"U0O1": {}}, "no rule is called 'U0O1'; did you mean U001?"),
             ({"U001": {"max_rate": 1.0}}, "U001 has no threshold 'max_rate'; did you mean max_ratio?"),
             ({"L011": {"limit": 1.0}}, "L011 has no threshold 'limit'; it has none to set"),
-            ({"A002": {"zzz": 1.0}}, "A002 has no threshold 'zzz'; it has max_dead, min_dead_units, error_dead"),
+            (
+                {"A002": {"zzz": 1.0}},
+                "A002 has no threshold 'zzz'; it has max_dead, min_dead_units, warn_dead, error_dead",
+            ),
         ]:
             with pytest.raises(UnknownRuleError) as caught:
                 check_thresholds(wrong)

@@ -17,6 +17,8 @@ ENDS_SHARE = 0.1  # of a run's steps that each end has
 PEAK_SHARE = 0.5  # of the largest learning rate; steps with less belong to a warm-up or a decay
 BLOW_UP_LOSS = 3.0  # times the first loss; RMSprop and Adam jump up at first, and come back within ten steps
 BLOW_UP_STEPS = (10, 20)  # steps at which the loss must still be that large
+JUMP_LOSS = 10.0  # times the first loss, in the steps before those; weights are drawn anew by what follows such a jump
+JUMP_STEPS = (1, 10)
 RECOVERED = 0.5  # of the first loss; a run that ends below it has recovered from its first steps
 EXPLOSION = 10.0  # times the median norm of all gradients; what clipping is for
 MIN_NORMS = 8  # sampled steps for a usual norm
@@ -111,20 +113,25 @@ def mostly_without_gradient(trace: Trace, weight: Site) -> bool:
 
 
 def early_loss(trace: Trace) -> float:
-    """Return the median objective of the steps BLOW_UP_STEPS; NaN when one of the first 20 is not finite."""
+    """Return the larger median objective of the steps JUMP_STEPS and BLOW_UP_STEPS; NaN when one is not finite."""
     first = [value for step, value in trace.objective.items() if step < FIRST_STEP]
     if not all(math.isfinite(value) for value in first):
         return math.nan
-    values = [value for step, value in trace.objective.items() if BLOW_UP_STEPS[0] <= step < BLOW_UP_STEPS[1]]
-    return float(np.median(values)) if values else math.nan
+    return max(_median(trace, BLOW_UP_STEPS), _median(trace, JUMP_STEPS))
+
+
+def _median(trace: Trace, steps: tuple[int, int]) -> float:
+    values = [value for step, value in trace.objective.items() if steps[0] <= step < steps[1]]
+    return float(np.median(values)) if values else -math.inf
 
 
 def blown_up(trace: Trace) -> bool:
-    """Tell whether the first updates drove the loss up, and it stayed there."""
+    """Tell whether the first updates drove the loss up, and it stayed there or had gone too far to come back well."""
     start = trace.objective.get(min(trace.objective, default=0), math.nan)
     first = [value for step, value in trace.objective.items() if step < FIRST_STEP]
     if not math.isfinite(start) or start <= 0 or len(first) < MIN_STEPS:
         return False
     if not all(math.isfinite(value) for value in first):
         return True
-    return early_loss(trace) > BLOW_UP_LOSS * start and not loss_at_ends(trace)[1] < RECOVERED * start
+    up = _median(trace, BLOW_UP_STEPS) > BLOW_UP_LOSS * start or _median(trace, JUMP_STEPS) > JUMP_LOSS * start
+    return up and not loss_at_ends(trace)[1] < RECOVERED * start

@@ -6,10 +6,10 @@ from unstuck.rules.activation.dead_units import (
     ERROR_DEAD,
     MAX_DEAD,
     MIN_DEAD_UNITS,
-    MIN_ELEMENTS,
+    WARN_DEAD,
     DeadUnits,
-    latest_window,
 )
+from unstuck.rules.units import MIN_ELEMENTS, latest_window
 
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent, normal
 
@@ -86,6 +86,13 @@ class TestFires:
         check_fires(DeadUnits, b.trace, at=site, severity=Severity.WARNING)
         b, site = network(int(ERROR_DEAD) + 1)
         check_fires(DeadUnits, b.trace, at=site, severity=Severity.ERROR)
+
+
+def test_for_information_where_few_are_dead():
+    b, site = network(int(WARN_DEAD))
+    check_fires(DeadUnits, b.trace, at=site, severity=Severity.INFO)
+    b, site = network(int(WARN_DEAD) + 1)
+    check_fires(DeadUnits, b.trace, at=site, severity=Severity.WARNING)
 
 
 def test_as_few_units_as_it_takes():  # one fewer: `test_two_units_of_a_small_layer`

@@ -27,6 +27,10 @@ class TestSilent:
     def test_healthy_deep_tanh(self):
         check_silent(Saturated, network(normal(1.0, 500, 20))[0].trace)
 
+    @pytest.mark.parametrize("op", ["hardtanh", "tanh", "sigmoid", "softsign"])
+    def test_normalised_pre_activations(self, op):
+        check_silent(Saturated, network(normal(1.0, 500, 20), op)[0].trace)
+
     def test_relu_is_flat_on_one_side_only(self):
         check_silent(Saturated, network(share(80) - 1, "relu")[0].trace)
 
@@ -60,6 +64,12 @@ class TestSilent:
 
 
 class TestFires:
+    def test_hardtanh_has_a_limit_of_its_own(self):
+        check_silent(Saturated, network(share(47), "hardtanh")[0].trace)
+        b, site = network(share(48), "hardtanh")
+        message = "48 % of the outputs of hardtanh are saturated (|pre-activation| > 1.00); at most 48 % is healthy"
+        check_fires(Saturated, b.trace, at=site, message=message)
+
     def test_unit_normal_weights_before_tanh(self):
         b, site = network(share(61))
         finding = check_fires(

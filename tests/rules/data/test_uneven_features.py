@@ -26,6 +26,13 @@ class TestSilent:
         x = np.concatenate([normal(100.0, 4000, 2), np.eye(4000)[:, :3]], axis=1)
         check_silent(UnevenFeatures, fed(x, steps=range(4))[0].trace)
 
+    def test_sines_of_the_time(self):
+        frequencies = 10.0 ** -np.arange(0, 6)
+        x = np.sin(RANDOM.uniform(0, 6, (400, 1)) * frequencies)
+        check_silent(UnevenFeatures, fed(x, steps=range(4))[0].trace)
+        b, layer = fed(1.1 * x, steps=range(4))
+        check_fires(UnevenFeatures, b.trace, at=layer)
+
     def test_constant_features(self):
         x = uniform(1.0, 1.0, 0.0) + np.array([0.0, 0.0, 5.0])
         check_silent(UnevenFeatures, fed(x)[0].trace)

@@ -90,7 +90,7 @@ class TestFires:
         assert (finding.measured, finding.threshold) == (pytest.approx(32.0), 8.0)
 
     def test_just_oversized(self):
-        b, loss = run(ratio=0.031)
+        b, loss = run(ratio=0.036)
         check_fires(SumReduction, b.trace, at=loss)
 
     def test_updates_by_hand(self):

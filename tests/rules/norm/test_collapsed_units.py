@@ -6,10 +6,10 @@ from unstuck.trace import Kind
 from ..helpers import TraceBuilder, check_fires, check_lacks, check_silent
 
 
-def network(share=0.5, training=1.0):
+def network(share=0.5, training=1.0, eps=1e-4, std=2e-3):
     b = TraceBuilder()
     norm = b.site(Kind.NORM, "batch_norm", "bn")
-    for name, value in {"training": training, "eps": 1e-4, "unit_std": 2e-3}.items():
+    for name, value in {"training": training, "eps": eps, "unit_std": std}.items():
         b.scalar(norm, name, value, b.steps)
     for step in b.steps:
         b.scalar(norm, "collapsed_units", share(step) if callable(share) else share, [step])
@@ -33,6 +33,12 @@ def test_fires():
     )
     finding = check_fires(CollapsedUnits, b.trace, at=norm, message=message)
     assert (finding.measured, finding.threshold) == (0.5, MAX_COLLAPSED)
+
+
+@pytest.mark.parametrize(("eps", "std", "fires"), [(1e-4, 5.1e-3, False), (1e-4, 4.9e-3, True), (0.8, 0.64, True)])
+def test_a_scale_that_is_little_below_a_usual_eps(eps, std, fires):
+    b, norm = network(eps=eps, std=std)
+    check_fires(CollapsedUnits, b.trace, at=norm) if fires else check_silent(CollapsedUnits, b.trace)
 
 
 def test_fires_at_the_limit():

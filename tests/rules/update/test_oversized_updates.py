@@ -86,7 +86,7 @@ class TestFires:
             b.trace,
             at=site,
             message="an update of fc.weight is 0.085 of its values (median of steps 20 to 150); "
-            "the guide is 0.001 and 0.03 the limit",
+            "the guide is 0.001 and 0.035 the limit",
             severity=Severity.WARNING,
         )
         assert finding.measured == pytest.approx(0.085)
@@ -136,7 +136,10 @@ class TestBlowUp:
         return b, site
 
     def test_a_jump_that_is_made_good(self):
-        check_silent(OversizedUpdates, self.network(lambda step: 30.0 if 0 < step < 10 else 1.0)[0].trace)
+        check_silent(OversizedUpdates, self.network(lambda step: 9.9 if 0 < step < 10 else 1.0)[0].trace)
+        check_silent(
+            OversizedUpdates, self.network(lambda step: 1.0 if step == 0 else 90.0 if step < 10 else 0.4)[0].trace
+        )
         check_silent(
             OversizedUpdates, self.network(lambda step: 1.0 if step == 0 else 30.0 if step < 30 else 0.1)[0].trace
         )
@@ -149,6 +152,13 @@ class TestBlowUp:
         b, site = self.network(lambda step: end if step else 1.0)
         finding = check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.ERROR)
         assert (finding.measured, finding.steps) == (pytest.approx(5.0), (0, 19))
+
+    def test_a_jump_too_far_to_come_back_from_well(self):
+        b, site = self.network(lambda step: 10.1 if 0 < step < 10 else 1.0 if step == 0 else 0.7)
+        message = (
+            "the update of fc.weight at step 0 is 5 of its values, and the loss goes from 1 to 10.1 within 20 steps"
+        )
+        check_fires(OversizedUpdates, b.trace, at=site, severity=Severity.ERROR, message=message)
 
     @pytest.mark.parametrize("side", [0.99, 1.01])
     def test_threshold(self, side):

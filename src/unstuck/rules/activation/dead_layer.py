@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.findings import Evidence, Finding, Severity
-from unstuck.rules.activation.dead_units import Window, cause_is_over, is_proof, lacks_window, latest_window
+from unstuck.rules.activation.dead_units import cause_is_over
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
+from unstuck.rules.units import Window, is_proof, lacks_window, latest_window
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MIN_ALIVE = 1  # units; with none the layer passes nothing on

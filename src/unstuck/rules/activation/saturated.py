@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from unstuck.rules.window import finite, seen_enough, span
 from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_SATURATED = 25.0  # % of a site's elements; tanh at gain 5/3 on N(0, 1) inputs has 21 %, N(0, 1) weights 60 to 75 %
+MORE = 1.5  # times the share of N(0, 1) outside the interval; hardtanh after batch normalisation has 32 %, and trains
 
 
 class Saturated(Rule):
@@ -21,7 +23,8 @@ class Saturated(Rule):
     ## What it does
     Counts the elements outside the responsive interval of each activation function that flattens on both sides: the
     inputs where the local derivative is below 6 % of its maximum (|x| > 2.08 for tanh). It fires when the median
-    share over the sampled steps is above 25 %; it needs four of them, or every step of a shorter run.
+    share over the sampled steps is above 25 %, or one and a half times what standard normal pre-activations give where
+    that is more (48 % for hardtanh); it needs four of them, or every step of a shorter run.
 
     ## Why is this bad
     The gradient is multiplied by the local derivative. A saturated element passes almost none of it on, so the
@@ -70,18 +73,19 @@ class Saturated(Rule):
         if not len(steps) or not seen_enough(trace, len(steps)):
             return
         measured = 100.0 * float(np.median(shares))
-        if measured <= self.max_saturated:
+        limit = max(self.max_saturated, MORE * 100.0 * _normal_outside(*interval))
+        if measured <= limit:
             return
         _, stds = finite(trace.series(site, Role.INPUT, "std"))
         yield self.finding(
             site,
             steps=span(steps),
             measured=measured,
-            threshold=self.max_saturated,
+            threshold=limit,
             unit="%",
             message=(
                 f"{measured:.0f} % of the outputs of {site.label} are saturated ({_outside(*interval)}); "
-                f"at most {self.max_saturated:.0f} % is healthy"
+                f"at most {limit:.0f} % is healthy"
             ),
             evidence=(
                 Evidence("std of the pre-activations", float(np.median(stds))),
@@ -93,6 +97,11 @@ class Saturated(Rule):
 def _excused(trace: Trace, graph: Graph, site: Site) -> bool:
     multiplied = not trace.consumers(site)  # a gate or a gated value: no layer takes its output as it is
     return multiplied or graph.feeds_only_loss(site)
+
+
+def _normal_outside(lower: float, upper: float) -> float:
+    """Return the share of a standard normal distribution outside an interval."""
+    return 1.0 - (math.erf(upper / math.sqrt(2)) - math.erf(lower / math.sqrt(2))) / 2
 
 
 def _outside(lower: float, upper: float) -> str:

@@ -16,6 +16,7 @@ from unstuck.trace import Role, Signal, Site, Trace
 
 MAX_RATIO = 1e3  # times (1), of features' scales; 8-bit pixels stay below 255 whatever is done to all of them together
 SPARSE = 0.5  # share of zeros; above it a feature's scale is that of its other values
+BOUND = 1.0  # a feature's largest value; sines, codes and pixels that are brought to it are scaled already
 ROUNDING = 1e-6  # of a feature's largest value; float32 computes a constant feature to that precision
 
 
@@ -36,7 +37,8 @@ class UnevenFeatures(Rule):
 
     ## Stays silent on
     One-hot, binary and other sparse features, judged by their values and not by how often they occur; constant
-    features; what embeddings look up; layers that are sometimes given what the network made.
+    features; features that all lie between -1 and 1, as sines of the time do; what embeddings look up; layers that are
+    sometimes given what the network made.
 
     ## Example
         x = torch.stack([income, age, interest_rate], dim=1)  # 50,000, 40 and 0.03
@@ -71,7 +73,7 @@ class UnevenFeatures(Rule):
         for site, units in _judged(trace):
             steps, _ = trace.series(site, Role.INPUT, "count")
             varies, spread, half_range = _scales(units)
-            if varies.sum() < 2 or not seen_enough(trace, len(steps)):
+            if varies.sum() < 2 or _largest(units).max() <= BOUND or not seen_enough(trace, len(steps)):
                 continue
             large = int(np.argmax(np.where(varies, spread, -np.inf)))
             small = int(np.argmin(np.where(varies, half_range, np.inf)))
@@ -106,12 +108,16 @@ def _judged(trace: Trace) -> Iterator[tuple[Site, UnitSummary]]:
             yield site, units
 
 
+def _largest(units: UnitSummary) -> FloatArray:
+    return np.maximum(np.abs(units.minimum), np.abs(units.maximum))
+
+
 def _scales(units: UnitSummary) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.bool_]], FloatArray, FloatArray]:
     """Return, by feature, whether it varies, its standard deviation, and half its range."""
     finite = np.maximum(units.count - units.nonfinite, 1)
     sparse = units.zeros > SPARSE * finite
     others = np.sqrt(units.squares / np.maximum(finite - units.zeros, 1))
-    largest = np.maximum(np.abs(units.minimum), np.abs(units.maximum))
+    largest = _largest(units)
     with np.errstate(invalid="ignore"):
         width = units.maximum - units.minimum
         varies = np.isfinite(width) & (width > ROUNDING * largest)

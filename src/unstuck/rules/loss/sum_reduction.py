@@ -15,7 +15,7 @@ from unstuck.trace import Kind, Signal, Site, Trace
 
 MIN_FACTOR = 8.0  # terms (1); a smaller batch is as often summed on purpose
 TERMS_SHARE = (0.6, 1.02)  # of the targets' elements (1): all but ignored ones; a sum over features has at most half
-MAX_RATIO = 3e-2  # update-to-data ratio (1), as U001: below it a sum has been allowed for by the learning rate
+MAX_RATIO = 3.5e-2  # update-to-data ratio (1), as U001: below it a sum has been allowed for by the learning rate
 FIRST_STEP = 1  # step; the first update starts momentum
 
 
@@ -26,7 +26,7 @@ class SumReduction(Rule):
     Divides the value on which backward is called by the mean loss per term of the known losses that made it. It fires
     when that factor is the number of the targets' elements (at least 8), when the optimizer's updates depend on the
     scale of the loss, and when they are oversized: the median update-to-data ratio of a weight (below the output
-    layer, which learns fastest) is above 0.03, or the loss is no longer finite.
+    layer, which learns fastest) is above 0.035, or the loss is no longer finite.
 
     ## Why is this bad
     The learning rate is multiplied by the size of the batch, and changes with it: the last, smaller batch of an epoch

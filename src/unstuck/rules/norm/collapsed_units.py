@@ -14,12 +14,20 @@ from unstuck.trace import Kind, Signal, Site, Trace
 MAX_COLLAPSED = 0.1  # of the units (1), median over the sampled steps; tuned half: 0 if it works, 1 in both faulty ones
 
 
+USUAL_EPS = 1e-3  # eps (1) of batch normalisation in common libraries: 1e-5 and 1e-3; a larger one was set by someone
+MAX_STD = (
+    0.5  # of the usual √eps; a DCGAN that trains well starts at 0.8 of it (weights of std 0.02), a faulty one has 0.24
+)
+
+
 class CollapsedUnits(Rule):
     """Units come to batch normalisation with a variance below its eps, so that it does not normalise them.
 
     ## What it does
     Takes the variance of each unit in the training batches that batch normalisation is given, and fires when it is
-    below eps for at least 10 % of the units, median over the sampled steps.
+    below eps for at least 10 % of the units, median over the sampled steps. Where eps is one that libraries use (up to
+    0.001), the median standard deviation of the units must also be below half of √eps: the norm then gives less than
+    0.45 of unit scale.
 
     ## Why is this bad
     The norm divides by √(variance + eps). Where eps is the larger of the two, the output is not brought to unit scale:
@@ -51,6 +59,7 @@ class CollapsedUnits(Rule):
     needs = (Signal.STEPS, Signal.NORMS)
     explains = ("A002", "A003", "G001", "G004", "L013", "U002", "U003")
     max_collapsed = Threshold(MAX_COLLAPSED, "of the units")
+    max_std = Threshold(MAX_STD, "of √eps, where eps is a usual one")
 
     def lacking(self, trace: Trace) -> str | None:
         """Also needs batch normalisation."""
@@ -65,12 +74,12 @@ class CollapsedUnits(Rule):
             shares = [(s, n) for s, n in trace.scalars(site, "collapsed_units") if trace.scalar(site, "training", s)]
             if shares and seen_enough(trace, len(shares)):
                 share = float(np.median([n for _, n in shares]))
-                if share >= self.max_collapsed:
-                    yield self._report(trace, site, [step for step, _ in shares], share)
+                eps = trace.scalar(site, "eps", shares[-1][0]) or 0.0
+                std = float(np.median([std for _, std in trace.scalars(site, "unit_std")] or [0.0]))
+                if share >= self.max_collapsed and (eps > USUAL_EPS or std < self.max_std * eps**0.5):
+                    yield self._report(site, [step for step, _ in shares], share, eps, std)
 
-    def _report(self, trace: Trace, site: Site, steps: list[int], share: float) -> Finding:
-        eps = trace.scalar(site, "eps", steps[-1]) or 0.0
-        std = float(np.median([std for _, std in trace.scalars(site, "unit_std")] or [0.0]))
+    def _report(self, site: Site, steps: list[int], share: float, eps: float, std: float) -> Finding:
         return self.finding(
             site,
             steps=(steps[0], steps[-1]),
