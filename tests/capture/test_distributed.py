@@ -132,6 +132,7 @@ def test_no_repair_in_flight_among_several_processes(processes, repairs, monkeyp
     """Each would repair by its own batch, and replicas would part."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
     torch.manual_seed(0)
     net = Net()
     net.out.weight.data *= 200
