@@ -226,6 +226,37 @@ def test_where_nan_is_born():
     assert trace.scalar(broke, "made_nonfinite") > 0
 
 
+class TestDataThatBreaks:
+    """A place of its own where an operation on data makes infinities of it; none for data that come so."""
+
+    def operations(self, make, data):
+        w = leaf(4, 2)
+        trace = traced(lambda: (make(data) @ w).sum().backward())
+        return trace.of_kind(Kind.OPERATION), trace
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, 2.0, 1.0])
+    def test_silent(self, value):
+        assert self.operations(torch.log, torch.full((4, 4), value))[0] == []
+
+    def test_masks_and_constants(self):
+        assert self.operations(lambda x: x + torch.tensor([0.0, 1.0, 1.0, 1.0]).log().nan_to_num(), X)[0] == []
+        assert self.operations(lambda x: x + torch.full((4,), math.inf).clamp(max=0.0), X)[0] == []
+
+    def test_logarithm_of_zero(self):
+        (log,), trace = self.operations(torch.log, torch.tensor([[0.0, 2.0, 3.0, 4.0]] * 5))
+        assert (log.op, trace.summary(log, Role.OUTPUT).nonfinite) == ("log", 5)
+        (layer,) = trace.of_kind(Kind.WEIGHT_LAYER)
+        assert trace.producers(layer, direct=False) == [log]
+
+    def test_logarithm_of_whole_numbers(self):
+        (log,), _ = self.operations(torch.log, torch.tensor([[0, 2, 3, 4]] * 5))
+        assert log.op == "log"
+
+    def test_division_by_zero(self):
+        (div,), trace = self.operations(lambda x: x / x.new_zeros(4), X)
+        assert trace.summary(div, Role.OUTPUT).nonfinite == X.numel()
+
+
 def test_names_and_lines():
     w = leaf(4, 3)
     params = [leaf(3, 3)]

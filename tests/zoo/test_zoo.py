@@ -22,7 +22,6 @@ NEEDS_TRANSFORMERS = pytest.mark.skipif(
     reason="needs the optional packages: pip install 'unstuck[third-party]'",
 )
 MISSED = {  # faults that are not led by their root, and working programs with an alarm: what the rules do not do yet
-    "market-baskets": "a logarithm in the network makes infinities of the data; named is the layer that is given them",
     "ring-throws": "the sign of a likelihood of torch.distributions, which is no call of a known loss",
     "tile_codebook": "41 % of a ReLU's units die, and it trains well all the same",
 }

@@ -12,9 +12,11 @@ from unstuck.capture.call import TorchCall
 from unstuck.capture.graph import Origin, Replay, tensors_in
 from unstuck.capture.recorder import Recorder
 from unstuck.capture.schedule import FIRST_STEPS
+from unstuck.capture.wrappers import plain
 from unstuck.trace import Kind
 
 SCALINGS = frozenset({"mul", "multiply", "__mul__", "__rmul__", "div", "true_divide", "__truediv__"})
+LOGS = frozenset({"log", "log2", "log10", "log1p", "logit"})
 FLIPS = frozenset({"t", "T", "mT", "H", "mH", "transpose", "permute", "swapaxes", "swapdims"})
 
 
@@ -107,19 +109,19 @@ def after_custom(recorder: Recorder, call: TorchCall, out: Any) -> bool:
 def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     """Any other operation: what it makes comes, indirectly, from all that its inputs came from.
 
-    In the first steps an operation that makes NaN or +inf of finite inputs becomes a site of its own (-inf alone is
-    what masks are made of).
+    In the first steps an operation that makes NaN or +inf of finite inputs, data too, becomes a site of its own (-inf
+    alone is what masks are made of; a logarithm's of anything but zeros and ones counts).
     """
     if call.op.endswith("_like") or call.op.startswith("new_"):
         return False  # made from a shape alone
     sites = recorder.origins.union(tensors_in((call.args, call.kwargs)))
-    if not sites:
-        return False
-    if recorder.step < FIRST_STEPS and isinstance(out, Tensor) and out.is_floating_point() and _breaks(call, out):
+    if recorder.step < FIRST_STEPS and plain(out) and out.is_floating_point() and _breaks(call, out):
         site = recorder.site(Kind.OPERATION, call.op)
         recorder.connect(site, call.args)
         recorder.watch_output(site, out)
         sites = (*sites, site.index)
+    if not sites:
+        return False
     replay = _scaled(recorder, call)
     for tensor in tensors_in((out,)):
         if tensor.is_floating_point() or tensor.is_complex():  # indices and masks carry no gradient
@@ -135,11 +137,13 @@ def _scaled(recorder: Recorder, call: TorchCall) -> Replay | None:
 
 
 def _breaks(call: TorchCall, out: Tensor) -> bool:
-    """Tell whether a call made NaN or +inf of finite inputs; a sum is finite when all it adds is, which is quick."""
+    """Tell whether a call broke the numbers of finite inputs; a sum is finite when all it adds is, which is quick."""
     if math.isfinite(float(out.detach().sum())):
         return False
     values = out.detach()
-    if not bool((values.isnan() | values.isposinf()).any()):
+    inputs = [t.detach() for t in tensors_in((call.args, call.kwargs))]
+    if not inputs or not all(plain(t) and bool(t.isfinite().all()) for t in inputs):
         return False
-    inputs = [t for t in tensors_in((call.args, call.kwargs)) if t.is_floating_point()]
-    return all(bool(t.detach().isfinite().all()) for t in inputs)
+    if bool((values.isnan() | values.isposinf()).any()):
+        return True
+    return call.op in LOGS and not all(bool(((t == 0) | (t == 1)).all()) for t in inputs)
