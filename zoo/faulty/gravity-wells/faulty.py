@@ -16,9 +16,8 @@ def points(n):
     return xy / 0.577, potential(xy)
 
 
-sizes = [2, 128, 128, 1]
 weights, biases = [], []
-for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+for fan_in, fan_out in [(2, 128), (128, 128), (128, 1)]:
     w = torch.randn(fan_in, fan_out, generator=g)
     weights.append(w.requires_grad_())
     biases.append(torch.zeros(fan_out, requires_grad=True))
