@@ -149,6 +149,7 @@ class TestConnection:
         expect(made.page.locator("#said")).to_have_text("Running · 31 steps", timeout=WAIT * 1000)
         expect(made.page.locator("#connection")).to_have_text("")
 
+    @pytest.mark.slow
     def test_the_end_of_the_server_is_told(self, visit, start, folder):  # noqa: F811
         change(folder / FOLDER / "first.sqlite", **RUNNING)
         server = start("-m", "unstuck", "ui", "first", "--port", "0", "--no-open", cwd=folder)
@@ -167,6 +168,7 @@ def address(start, folder) -> str:  # noqa: F811
 
 
 class TestPages:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("width", "scheme"), [(380, "light"), (800, "dark"), (1400, "light")])
     def test_nothing_sticks_out_and_nothing_is_said(self, visit, address, width, scheme):
         for path in ("", "compare", "run?name=first"):

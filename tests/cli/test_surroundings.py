@@ -25,6 +25,7 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
 class TestScriptsThatChangeTheirSurroundings:
     """What a script does to the process must not cost the report."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "deed",
         [
