@@ -74,8 +74,8 @@ class Seq2SeqTransformer(nn.Module):
 
     def forward(self, src, tgt):
         mask = nn.Transformer.generate_square_subsequent_mask(tgt.size(1))
-        src_emb = self.positional_encoding(self.src_tok_emb(src) * math.sqrt(self.emb_size))
-        tgt_emb = self.positional_encoding(self.tgt_tok_emb(tgt) * math.sqrt(self.emb_size))
+        src_emb = self.positional_encoding(self.src_tok_emb(src))
+        tgt_emb = self.positional_encoding(self.tgt_tok_emb(tgt))
         pad = torch.zeros(tgt.shape).masked_fill(tgt == PAD, float("-inf"))
         return self.generator(self.transformer(src_emb, tgt_emb, tgt_mask=mask, tgt_key_padding_mask=pad))
 
