@@ -28,6 +28,8 @@ from unstuck.trace.sites import Key
 THOROUGH_SAMPLES = 64  # from which on one in eight is looked at by probes that need some samples, not all
 OFTEN = 16  # calls of a site in one pass, from which on each has numbers of its own
 
+STATELESS = frozenset({Kind.ACTIVATION, Kind.SOFTMAX, Kind.DROPOUT})  # as modules that several layers may share
+
 
 class Passage:
     """One call of a site in the pass under way; `fired` once backward has brought a gradient to its output."""
@@ -194,8 +196,9 @@ class Recorder:
     def site(self, kind: Kind, op: str, source: object = None) -> Site:
         """Return the site of the call that is being made, counting this passage of its place.
 
-        `source` is the input of operations that have no parameters of their own: outside a module that is theirs alone,
-        the layer before them is part of their identity, so that a dropped layer shifts nobody's place.
+        `source` is the input of operations that have no parameters of their own: the layer before them is part of
+        their identity, so that a dropped layer shifts nobody's place, and an `nn.ReLU()` that several layers share has
+        a place behind each.
         """
         site = self._replay(kind, op) or self._site(kind, op, source)
         if self.log is not None:
@@ -218,11 +221,10 @@ class Recorder:
     def _site(self, kind: Kind, op: str, source: object) -> Site:
         here = self.modules.current
         line: Hashable = None
-        behind: tuple[int, ...] = ()
+        behind = self._layers_behind(source) if kind in STATELESS or not here.from_torch else ()
         if not here.from_torch:
             user = self.locator.frame(sys._getframe())
             line = None if user is None else (user.f_code.co_filename, user.f_lineno)
-            behind = self._layers_behind(source)
         place = (here.path, op, line)
         key = (place, behind, here.ordinals.next((op, line, behind)))
         site = self.sites.get(key)

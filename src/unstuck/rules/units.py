@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from unstuck.rules.graph import Graph
 from unstuck.rules.shown import MIN_DIFFERENT, different_elements, is_selected
 from unstuck.rules.window import MIN_SAMPLED_STEPS
@@ -9,6 +12,7 @@ from unstuck.stats.summary import UnitSummary
 from unstuck.trace import Kind, Role, Site, Trace
 
 MIN_ELEMENTS = 1_000  # elements of each unit; a unit active for 0.3 % of them is seen with 95 % certainty
+LAST_FIRST_STEP = 4  # step; what did not respond up to here has not died since, as for I007
 
 Window = tuple[tuple[int, int], int, UnitSummary]  # first and last step, sampled steps, units over all of them
 
@@ -25,6 +29,17 @@ def latest_window(trace: Trace, site: Site) -> Window | None:
         if sampled >= MIN_SAMPLED_STEPS and merged.count >= MIN_ELEMENTS:
             return (step, summaries[-1][0]), sampled, merged
     return None
+
+
+def silent_at_first(trace: Trace, site: Site, count: int) -> npt.NDArray[np.bool_]:
+    """Tell of each unit whether it responded to nothing in the first steps; of none where they were not seen."""
+    early = [s.units for step, s in trace.summaries(site, Role.INPUT) if step <= LAST_FIRST_STEP]
+    silent = np.full(count, bool(early))
+    for units in early:
+        if units is None or len(units) != count:
+            return np.zeros(count, dtype=np.bool_)
+        silent &= units.saturated
+    return silent
 
 
 def is_proof(trace: Trace, graph: Graph, site: Site, window: Window) -> bool:

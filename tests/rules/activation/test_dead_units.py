@@ -18,15 +18,16 @@ UNITS = 100
 
 
 def batch(dead, units=UNITS, size=BATCH, seed=0):
-    """Pre-activations of a ReLU: half of them negative, `dead` units always."""
+    """Pre-activations of a ReLU: half of them negative, `dead` units always, by 0.6 or more."""
     x = normal(1.0, size, units, seed=seed)
-    x[:, :dead] = -np.abs(x[:, :dead]) - 0.1
+    x[:, :dead] = -np.abs(x[:, :dead]) - 0.6
     return x
 
 
 def network(dead, steps=range(20), op="relu", **shape):
+    """Units that die after the first step."""
     b = TraceBuilder(steps)
-    per_step = dead if callable(dead) else lambda step: batch(dead, seed=step, **shape)
+    per_step = dead if callable(dead) else lambda step: batch(dead if step else 0, seed=step, **shape)
     site = b.activation(op, after=b.layer("fc1"), pre=per_step)
     b.loss(after=b.layer("fc2", after=site))
     return b, site
@@ -38,6 +39,9 @@ class TestSilent:
 
     def test_units_that_sleep_in_most_batches(self):
         check_silent(DeadUnits, network(lambda step: batch(0 if step % 5 == 4 else 60, seed=step))[0].trace)
+
+    def test_units_that_were_silent_from_the_start(self):
+        check_silent(DeadUnits, network(lambda step: batch(80, seed=step))[0].trace)
 
     def test_units_that_came_back(self):
         check_silent(DeadUnits, network(lambda step: batch(80 if step < 10 else 0, seed=step))[0].trace)
@@ -78,7 +82,9 @@ class TestFires:
         check_fires(DeadUnits, b.trace, at=site)
 
     def test_tanh_units_saturated_on_every_element(self):
-        b, site = network(lambda step: np.where(np.arange(UNITS) < 20, 5.0, 0.1) * np.ones((BATCH, 1)), op="tanh")
+        b, site = network(
+            lambda step: np.where(np.arange(UNITS) < 20 * (step > 0), 5.0, 0.1) * np.ones((BATCH, 1)), op="tanh"
+        )
         check_fires(DeadUnits, b.trace, at=site)
 
     def test_error_when_most_are_dead(self):
@@ -149,7 +155,7 @@ class TestExperts:
         check_silent(DeadUnits, b.trace)
 
     def test_sequences_of_varying_length(self):
-        b, site = network(lambda step: batch(34, size=60 + 7 * step, seed=step))
+        b, site = network(lambda step: batch(34 if step else 0, size=60 + 7 * step, seed=step))
         before = b.activation("gelu", pre=lambda step: batch(0, size=60 + 7 * step, seed=step))
         pooled = b.activation("gelu", pre=lambda step: batch(0, size=50, seed=step))
         b.edge(before, b.trace.sites[0], direct=False)

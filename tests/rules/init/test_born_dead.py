@@ -61,6 +61,14 @@ class TestSilent:
         assert BornDead().lacking(b.trace) is None  # the other activation can be judged
         check_silent(BornDead, b.trace)
 
+    def test_units_just_below_the_interval(self):
+        def near(step):
+            x = batch(40, units=50, seed=step)
+            x[:, :40] += 0.2  # now from -0.4 on
+            return x
+
+        check_silent(BornDead, network(near)[0].trace)
+
 
 class TestFires:
     def test_from_the_first_step(self):

@@ -8,7 +8,7 @@ from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.objective import factors, is_steady
 from unstuck.rules.rule import Rule, Stage, Threshold
-from unstuck.rules.units import is_proof, lacks_window, latest_window
+from unstuck.rules.units import is_proof, lacks_window, latest_window, silent_at_first
 from unstuck.rules.window import MIN_SAMPLED_STEPS
 from unstuck.stats.summary import UnitSummary
 from unstuck.trace import Kind, Role, Signal, Site, Trace
@@ -30,10 +30,11 @@ class DeadUnits(Rule):
     """Units of an activation function give no response to anything they were shown.
 
     ## What it does
-    Calls a unit dead when its pre-activation lay outside the responsive interval for every element of every sampled
-    batch in the window: the latest sampled steps, at least four, that together hold 1,000 elements of each unit. It
-    fires when at least three units and more than 10 % of a site's are dead, but not all of them (A003): for information
-    up to 30 %, which networks that train well lose too; as an error above 50 %.
+    Calls a unit dead when it responded to something in steps 0 to 4 and its pre-activation later lay outside the
+    responsive interval for every element of every sampled batch in the window: the latest sampled steps, at least four,
+    that together hold 1,000 elements of each unit. It fires when at least three units and more than 10 % of a site's
+    are dead, but not all of them (A003): for information up to 30 %, which networks that train well lose too; as an
+    error above 50 %.
 
     ## Why is this bad
     A dead unit passes no gradient to its weights, so nothing but a change below it can revive it. The layer is
@@ -43,8 +44,8 @@ class DeadUnits(Rule):
     The number of units and of dead ones, the elements seen of each unit, the window's steps.
 
     ## Stays silent on
-    Zeros as such: a healthy ReLU gives 50 to 80 %. Sites that have not shown 1,000 elements of each unit in four
-    sampled steps; data of fewer than a hundred different rows, which prove nothing about others; experts that a router
+    Units that were silent from the start (I007). Zeros as such: a healthy ReLU gives 50 to 80 %. Sites that have not
+    shown 1,000 elements of each unit in four sampled steps; data of fewer than a hundred different rows, which prove nothing about others; experts that a router
     shows a part of each batch; sites whose number of units varies; an activation that feeds nothing but the loss; units
     that came back in the window; functions that respond everywhere, such as leaky ReLU with slope 0.1.
 
@@ -88,7 +89,7 @@ class DeadUnits(Rule):
     def _judge(
         self, trace: Trace, site: Site, steps: tuple[int, int], sampled: int, units: UnitSummary
     ) -> Iterator[Finding]:
-        dead = int(units.saturated.sum())
+        dead = int((units.saturated & ~silent_at_first(trace, site, len(units))).sum())
         measured = 100.0 * dead / len(units)
         if dead < self.min_dead_units or measured <= self.max_dead or dead == len(units):
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from unstuck.findings import Evidence, Finding, Severity
 from unstuck.rules.graph import Graph
 from unstuck.rules.rule import Rule, Stage, Threshold
@@ -13,6 +15,10 @@ from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_DEAD = 25.0  # % of a site's units; He-initialised ReLU networks on N(0, 1) inputs stay below 5 %, a default linear
 # layer on the small state of a GRU had 22 %, and trained well
+FAR = (
+    0.5  # below the responsive interval, of pre-activations; working programs in zoo/ whose inputs are small have up to
+)
+# 44 % silent units, 0.15 below at the most (default biases), faulty ones have theirs 4 to 28 below (medians)
 MIN_DEAD_UNITS = 3  # units, as for A002
 LAST_STEP = 4  # step; a unit is born dead when it responds to nothing up to here
 MIN_ELEMENTS = 300  # elements of each unit; a unit active for 1 % of them is seen with 95 % certainty
@@ -25,8 +31,8 @@ class BornDead(Rule):
 
     ## What it does
     Counts the units of each one-sided activation function (ReLU and its kin) whose pre-activations lay outside the
-    responsive interval for every element of steps 0 to 4, of which there must be 300. It fires when at least three
-    units and at least 25 % of a site's are so, but not all of them (A003).
+    responsive interval, by more than 0.5, for every element of steps 0 to 4, of which there must be 300. It fires when
+    at least three units and at least 25 % of a site's are so, but not all of them (A003).
 
     ## Why is this bad
     Nothing has killed these units: they were built that way, by a bias, a shift or weights that put their threshold
@@ -36,9 +42,10 @@ class BornDead(Rule):
     The number of units and of those born dead, and the elements seen of each unit.
 
     ## Stays silent on
-    Zeros as such: a healthy ReLU gives 50 to 80 %. Functions that flatten on both sides (A001); an activation that
-    feeds nothing but the loss; data of fewer than a hundred different rows; experts that a router shows a part of each
-    batch; runs that loaded weights.
+    Zeros as such: a healthy ReLU gives 50 to 80 %. Units that small inputs leave just below the interval, where a default
+    bias has put them: they wake as the layers below learn. Functions that flatten on both sides (A001); an activation
+    that feeds nothing but the loss; data of fewer than a hundred different rows; experts that a router shows a part of
+    each batch; runs that loaded weights.
 
     ## Example
         layer.bias.copy_(mean / std)  # where -mean / std would centre the pre-activations
@@ -84,7 +91,8 @@ class BornDead(Rule):
                 yield from self._judge(site, *window)
 
     def _judge(self, site: Site, steps: tuple[int, int], units: UnitSummary) -> Iterator[Finding]:
-        dead = int(units.saturated.sum())
+        nearest = site.interval[0] - units.maximum if site.interval else np.zeros(len(units))
+        dead = int((units.saturated & (nearest > FAR)).sum())
         measured = 100.0 * dead / len(units)
         if dead < self.min_dead_units or measured < self.max_dead or dead == len(units):
             return

@@ -15,9 +15,8 @@ MAX_COLLAPSED = 0.1  # of the units (1), median over the sampled steps; tuned ha
 
 
 USUAL_EPS = 1e-3  # eps (1) of batch normalisation in common libraries: 1e-5 and 1e-3; a larger one was set by someone
-MAX_STD = (
-    0.5  # of the usual √eps; a DCGAN that trains well starts at 0.8 of it (weights of std 0.02), a faulty one has 0.24
-)
+MAX_STD = 0.5  # of the usual √eps; a DCGAN (weights of std 0.02) grows to 0.6 of it, a faulty program has 0.3
+LATE = 4  # one in so many of the sampled steps, the latest, are the end of a run
 
 
 class CollapsedUnits(Rule):
@@ -26,8 +25,8 @@ class CollapsedUnits(Rule):
     ## What it does
     Takes the variance of each unit in the training batches that batch normalisation is given, and fires when it is
     below eps for at least 10 % of the units, median over the sampled steps. Where eps is one that libraries use (up to
-    0.001), the median standard deviation of the units must also be below half of √eps: the norm then gives less than
-    0.45 of unit scale.
+    0.001), the units' standard deviation must also stay below half of √eps (median of the last quarter of these steps):
+    the norm then gives less than 0.45 of unit scale.
 
     ## Why is this bad
     The norm divides by √(variance + eps). Where eps is the larger of the two, the output is not brought to unit scale:
@@ -76,7 +75,9 @@ class CollapsedUnits(Rule):
                 share = float(np.median([n for _, n in shares]))
                 eps = trace.scalar(site, "eps", shares[-1][0]) or 0.0
                 std = float(np.median([std for _, std in trace.scalars(site, "unit_std")] or [0.0]))
-                if share >= self.max_collapsed and (eps > USUAL_EPS or std < self.max_std * eps**0.5):
+                late = [std for _, std in trace.scalars(site, "unit_std")][-max(1, len(shares) // LATE) :]
+                stays = eps > USUAL_EPS or (late and float(np.median(late)) < self.max_std * eps**0.5)
+                if share >= self.max_collapsed and stays:
                     yield self._report(site, [step for step, _ in shares], share, eps, std)
 
     def _report(self, site: Site, steps: list[int], share: float, eps: float, std: float) -> Finding:
