@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import unstuck
+from unstuck.rules.loss.nonfinite_loss import first_place
 from unstuck.trace import Edge, Kind, Role
 
 from .watching import X, Y, leaf, ops, traced
@@ -226,6 +228,24 @@ def test_where_nan_is_born():
     assert trace.scalar(broke, "made_nonfinite") > 0
 
 
+class TestModulesThatLayersShare:
+    """`self.act = nn.Sigmoid()`, called behind each layer: a place behind each; a shared norm stays one."""
+
+    @pytest.mark.parametrize(
+        ("shared", "kind", "places"), [(nn.Sigmoid(), Kind.ACTIVATION, 3), (nn.LayerNorm(4), Kind.NORM, 1)]
+    )
+    def test_places(self, shared, kind, places):
+        layers = [nn.Linear(4, 4) for _ in range(3)]
+        net = nn.Sequential(layers[0], shared, layers[1], shared, layers[2], shared)
+        for _ in range(2):
+            trace = traced(lambda: net(X).sum().backward())
+        found = trace.of_kind(kind)
+        assert len(found) == places
+        if places == 3:
+            assert [trace.producers(site)[0].path for site in found] == ["0", "2", "4"]
+            assert [site.label for site in found] == ["1 (sigmoid)", "1 (sigmoid) #2", "1 (sigmoid) #3"]
+
+
 class TestDataThatBreaks:
     """A place of its own where an operation on data makes infinities of it; none for data that come so."""
 
@@ -251,6 +271,23 @@ class TestDataThatBreaks:
     def test_logarithm_of_whole_numbers(self):
         (log,), _ = self.operations(torch.log, torch.tensor([[0, 2, 3, 4]] * 5))
         assert log.op == "log"
+
+    def test_a_layer_that_was_there_before_is_not_taken_for_the_first(self):
+        w = leaf(4, 2)
+        counts = iter([1.0, 1.0, 0.0])
+
+        def step():
+            h = (X @ w).sum(0) / torch.tensor(next(counts))
+            (h[None] @ w.T).sum().backward()
+
+        net = nn.ParameterList([w])
+        optimizer = torch.optim.SGD(net, lr=0.0)
+        with unstuck.watch() as run:
+            for _ in range(3):
+                optimizer.zero_grad()
+                step()
+                optimizer.step()
+        assert first_place(run.report().trace, {2})[3].op == "div"
 
     def test_division_by_zero(self):
         (div,), trace = self.operations(lambda x: x / x.new_zeros(4), X)

@@ -32,9 +32,9 @@ def test_nothing():
 def test_unrelated_findings_are_all_roots_in_causal_order():
     assert codes([finding("U001"), finding("N001"), finding("L001"), finding("G003")]) == [
         ("L001", []),
-        ("N001", []),
         ("G003", []),
         ("U001", []),
+        ("N001", []),  # for information
     ]
 
 
@@ -79,9 +79,9 @@ def test_a_finding_does_not_explain_itself():
     assert codes([finding("A001", explains=("A001",))]) == [("A001", [])]
 
 
-def test_information_explains_nothing():
+def test_information_explains_nothing_and_comes_last():
     found = [finding("I002", severity=Severity.INFO), finding("A001")]
-    assert codes(found) == [("I002", []), ("A001", [])]
+    assert codes(found) == [("A001", []), ("I002", [])]
 
 
 def test_information_can_be_explained():

@@ -74,7 +74,7 @@ def test_a_page_holds_what_the_command_shows():
     text = docs.page(rule)
     assert text.startswith("# U001 oversized-updates\n")
     assert rule.documentation() in text
-    assert "| `max_ratio` | 0.03 | update-to-data ratio |" in text
+    assert "| `max_ratio` | 0.035 | update-to-data ratio |" in text
     assert "[A002](A002.md)" in text
     assert "[scale-learning-rate](../remedies/scale-learning-rate.md)" in text
 

@@ -23,6 +23,9 @@ NEEDS_TRANSFORMERS = pytest.mark.skipif(
 )
 MISSED = {  # faults that are not led by their root, and working programs with an alarm: what the rules do not do yet
     "ring-throws": "the sign of a likelihood of torch.distributions, which is no call of a known loss",
+    "coin_students": "43 % of a ReLU's units die, and it trains well all the same",
+    "seven_segments": "updates are 6 % of a weight matrix, and it trains well all the same",
+    "sketch_faces_vae": "49 % of a ReLU's units die, and it trains well all the same",
     "tile_codebook": "41 % of a ReLU's units die, and it trains well all the same",
 }
 PART = (1, 5)  # a fixed fifth, as `python -m zoo.evaluate --part 1/5` takes it

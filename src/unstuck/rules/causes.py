@@ -30,7 +30,8 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
     A finding is a symptom when another one declares that it explains its code: the first such in causal order, also
     one that stands later than the symptom (oversized updates kill units) where none stands earlier. Chains are
     followed to their root; a claim that would close a circle is ignored. Information-level findings explain nothing.
-    Roots of one code are one cause: the first stands for it, the others are listed as `also`.
+    Roots of one code are one cause: the first stands for it, the others are listed as `also`. Causes for information
+    come last, for they claim nothing.
     """
     ordered = sorted(findings, key=causal_order)
     explainer_of: dict[int, int] = {}
@@ -55,7 +56,7 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
     for position, finding in enumerate(ordered):
         if position not in explainer_of:
             roots.setdefault(finding.code, []).append(position)
-    return [
+    causes = [
         Cause(
             ordered[same[0]],
             tuple(ordered[i] for i in sorted(explainer_of) if root_of(i) in same),
@@ -63,3 +64,4 @@ def group(findings: Sequence[Finding]) -> list[Cause]:
         )
         for same in roots.values()
     ]
+    return sorted(causes, key=lambda cause: cause.root.severity is Severity.INFO)

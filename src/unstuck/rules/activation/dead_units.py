@@ -45,9 +45,10 @@ class DeadUnits(Rule):
 
     ## Stays silent on
     Units that were silent from the start (I007). Zeros as such: a healthy ReLU gives 50 to 80 %. Sites that have not
-    shown 1,000 elements of each unit in four sampled steps; data of fewer than a hundred different rows, which prove nothing about others; experts that a router
-    shows a part of each batch; sites whose number of units varies; an activation that feeds nothing but the loss; units
-    that came back in the window; functions that respond everywhere, such as leaky ReLU with slope 0.1.
+    shown 1,000 elements of each unit in four sampled steps; data of fewer than a hundred different rows, which prove
+    nothing about others; experts that a router shows a part of each batch; sites whose number of units varies; an
+    activation that feeds nothing but the loss; units that came back in the window; functions that respond everywhere,
+    such as leaky ReLU with slope 0.1.
 
     ## Example
         optimizer = torch.optim.SGD(relu_network.parameters(), lr=5.0)  # one step throws units off the data

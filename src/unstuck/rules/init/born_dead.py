@@ -42,10 +42,10 @@ class BornDead(Rule):
     The number of units and of those born dead, and the elements seen of each unit.
 
     ## Stays silent on
-    Zeros as such: a healthy ReLU gives 50 to 80 %. Units that small inputs leave just below the interval, where a default
-    bias has put them: they wake as the layers below learn. Functions that flatten on both sides (A001); an activation
-    that feeds nothing but the loss; data of fewer than a hundred different rows; experts that a router shows a part of
-    each batch; runs that loaded weights.
+    Zeros as such: a healthy ReLU gives 50 to 80 %. Units that small inputs leave just below the interval, where a
+    default bias has put them: they wake as the layers below learn. Functions that flatten on both sides (A001); an
+    activation that feeds nothing but the loss; data of fewer than a hundred different rows; experts that a router shows
+    a part of each batch; runs that loaded weights.
 
     ## Example
         layer.bias.copy_(mean / std)  # where -mean / std would centre the pre-activations

@@ -96,7 +96,20 @@ def first_place(trace: Trace, bad_steps: set[int]) -> Place | None:
     places = [place for site in trace.sites for place in (*_places(trace, site), *_births(trace, site))]
     excused = {(place[3].index, place[4]) for place in places if place[0] not in bad_steps}
     places = [place for place in places if (place[3].index, place[4]) not in excused]
-    return min(places, key=lambda place: (*place[:3], place[4] != "input"), default=None)
+    first = min(places, key=lambda place: (*place[:3], place[4] != "input"), default=None)
+    while first is not None and (before := _before(trace, first, places)) is not None:
+        first = before
+    return first
+
+
+def _before(trace: Trace, place: Place, places: list[Place]) -> Place | None:
+    """Return the place of an operation that broke first at that step and stands later only for being new then."""
+    site = place[3]
+    if site.kind in (Kind.OPERATION, Kind.PARAMETER):
+        return None
+    made = {source.index for source in trace.producers(site, direct=False) if source.kind is Kind.OPERATION}
+    there = (other for other in places if other[:2] == place[:2] and other[3].index in made and other[4] == "output")
+    return min(there, key=lambda other: other[2], default=None)
 
 
 def _places(trace: Trace, site: Site) -> Iterator[Place]:

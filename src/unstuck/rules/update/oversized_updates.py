@@ -13,7 +13,7 @@ from unstuck.rules.updates import FIRST_STEP, MIN_STEPS, blown_up, early_loss, l
 from unstuck.rules.window import span
 from unstuck.trace import Signal, Site, Trace
 
-MAX_RATIO = 3.5e-2  # update-to-data ratio (1); in zoo/ 0.032 in working programs (Adam), 0.041 in a faulty one
+MAX_RATIO = 3.5e-2  # update-to-data ratio (1); in zoo/ at most 0.032 in working programs but one, 0.041 in a fault
 EARLY = 150  # steps; of working programs that are above MAX_RATIO at step 40, the last comes down at step 135
 EARLY_FACTOR = 1.3  # times the limit before it; those of the tuned half have 0.035 at most (median of steps 20 to 40)
 ERROR_RATIO = 0.3  # update-to-data ratio (1); the weights are replaced within a few updates
