@@ -6,26 +6,36 @@ python -m zoo.reseeded SCRIPT --by N
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 
 from unstuck.capture.programs import read_program
 from unstuck.capture.script import run_program
 
+SEEDS = (
+    (torch, "manual_seed"),
+    (np.random, "seed"),
+    (np.random, "default_rng"),
+    (np.random, "RandomState"),
+)
+
 
 @contextmanager
 def reseeded(by: int) -> Iterator[None]:
-    """Within the block, `torch.manual_seed(n)` seeds with n + `by`; the zoo's programs have no other seeds."""
-    original = torch.manual_seed
+    """Within the block, the seeds that the zoo's programs use, torch's and numpy's, are moved by `by`."""
 
-    def manual_seed(seed: int) -> torch.Generator:
-        return original(seed + by)
+    def moved(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda seed: original(seed + by)
 
-    with patch.object(torch, "manual_seed", manual_seed):
+    with ExitStack() as stack:
+        for module, name in SEEDS:
+            stack.enter_context(patch.object(module, name, moved(getattr(module, name))))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -99,4 +100,4 @@ def test_nothing_gives_the_fault_away(folder):
     for name in ("faulty.py", "fixed.py"):
         text = (folder / name).read_text(encoding="utf-8").lower()
         assert "unstuck" not in text
-        assert not any(word in text for word in ("bug", "fault", "wrong", "mistake", "broken"))
+        assert not re.search(r"\b(bug|fault|wrong|mistake|broken)", text)

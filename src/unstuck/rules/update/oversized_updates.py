@@ -91,7 +91,7 @@ class OversizedUpdates(Rule):
                 continue
             first, last = span(steps)
             measured, limit = float(np.median(ratios)), self._limit(trace, graph, weight)
-            limit *= EARLY_FACTOR if last < EARLY else 1.0
+            limit = round(limit * EARLY_FACTOR, 6) if last < EARLY else limit
             if measured <= limit:
                 continue
             yield self.finding(
