@@ -117,7 +117,12 @@ def early_loss(trace: Trace) -> float:
     first = [value for step, value in trace.objective.items() if step < FIRST_STEP]
     if not all(math.isfinite(value) for value in first):
         return math.nan
-    return max(_median(trace, BLOW_UP_STEPS), _median(trace, JUMP_STEPS))
+    return max(_median(trace, BLOW_UP_STEPS), _jump(trace))
+
+
+def _jump(trace: Trace) -> float:
+    """Return the median objective of JUMP_STEPS, once it is known whether it came back."""
+    return _median(trace, JUMP_STEPS) if max(trace.objective) >= BLOW_UP_STEPS[1] - 1 else -math.inf
 
 
 def _median(trace: Trace, steps: tuple[int, int]) -> float:
@@ -133,5 +138,5 @@ def blown_up(trace: Trace) -> bool:
         return False
     if not all(math.isfinite(value) for value in first):
         return True
-    up = _median(trace, BLOW_UP_STEPS) > BLOW_UP_LOSS * start or _median(trace, JUMP_STEPS) > JUMP_LOSS * start
+    up = _median(trace, BLOW_UP_STEPS) > BLOW_UP_LOSS * start or _jump(trace) > JUMP_LOSS * start
     return up and not loss_at_ends(trace)[1] < RECOVERED * start

@@ -2,7 +2,7 @@
 
 import torch
 
-g = torch.Generator().manual_seed(8)
+g = torch.manual_seed(8)
 masses = torch.tensor([[0.5, 0.4, 1.0], [-0.6, 0.1, 0.7], [0.1, -0.7, 0.5]])
 
 
