@@ -6,6 +6,7 @@ python -m zoo.reseeded SCRIPT --by N
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from unstuck.capture.programs import read_program
 from unstuck.capture.script import run_program
 
 SEEDS = (
+    (random, "seed"),
     (torch, "manual_seed"),
     (np.random, "seed"),
     (np.random, "default_rng"),
@@ -28,7 +30,7 @@ SEEDS = (
 
 @contextmanager
 def reseeded(by: int) -> Iterator[None]:
-    """Within the block, the seeds that the zoo's programs use, torch's and numpy's, are moved by `by`."""
+    """Within the block, the seeds that the zoo's programs use, torch's, numpy's and Python's, are moved by `by`."""
 
     def moved(original: Callable[..., Any]) -> Callable[..., Any]:
         return lambda seed: original(seed + by)
