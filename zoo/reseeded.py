@@ -24,7 +24,6 @@ SEEDS = (
     (torch, "manual_seed"),
     (np.random, "seed"),
     (np.random, "default_rng"),
-    (np.random, "RandomState"),
 )
 
 
@@ -33,7 +32,7 @@ def reseeded(by: int) -> Iterator[None]:
     """Within the block, the seeds that the zoo's programs use, torch's, numpy's and Python's, are moved by `by`."""
 
     def moved(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda seed: original(seed + by)
+        return lambda seed=None: original(seed + by if isinstance(seed, int) else seed)
 
     with ExitStack() as stack:
         for module, name in SEEDS:
