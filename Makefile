@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
-# Three workers for two cores: many tests wait for a browser, a server or a process of their own.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() * 3 // 2 or 1)')
 
 .PHONY: setup demo test lint docs format clean
 
@@ -26,7 +24,7 @@ demo: setup
 	$(BIN)/unstuck demo
 
 test: $(VENV)/.third-party
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(TEST_ARGS)
 
 lint: $(VENV)/.third-party
 	$(BIN)/ruff check

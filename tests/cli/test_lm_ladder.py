@@ -76,6 +76,7 @@ def test_charts_without_their_library_are_refused(
     assert 'pip install "unstuck[html]"' in refused(ladder("--charts", tmp_path))
 
 
+@pytest.mark.slow
 def test_tables_are_printed_and_what_was_done_noted(ladder: Ladder) -> None:
     result = ladder("--stages", "4,5", "--seeds", 2, "--steps", 50)
     assert result.exit_code == 0, result.output

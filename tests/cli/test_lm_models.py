@@ -107,6 +107,7 @@ def test_each_kind_of_model_trains_and_is_used(
     )
 
 
+@pytest.mark.slow
 def test_the_preflight_check_reads_a_word_model(train: Invoke) -> None:
     result = train("--model", "gru", "--preflight", steps=2)
     assert result.exit_code == 0, result.output
