@@ -251,8 +251,23 @@ class TestDataThatBreaks:
 
     def operations(self, make, data):
         w = leaf(4, 2)
-        trace = traced(lambda: (make(data) @ w).sum().backward())
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(w.detach().clone())
+
+            def forward(self, x):
+                return make(x) @ self.w
+
+        net = Net()
+        trace = traced(lambda: net(data).sum().backward())
         return trace.of_kind(Kind.OPERATION), trace
+
+    def test_what_a_loop_does_to_its_data(self):
+        w = leaf(4, 2)
+        trace = traced(lambda: (torch.zeros(5, 4).log() @ w).sum().backward())
+        assert trace.of_kind(Kind.OPERATION) == []
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, 2.0, 1.0])
     def test_silent(self, value):

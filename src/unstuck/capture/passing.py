@@ -109,13 +109,14 @@ def after_custom(recorder: Recorder, call: TorchCall, out: Any) -> bool:
 def after_other(recorder: Recorder, call: TorchCall, out: Any) -> bool:
     """Any other operation: what it makes comes, indirectly, from all that its inputs came from.
 
-    In the first steps an operation that makes NaN or +inf of finite inputs, data too, becomes a site of its own (-inf
-    alone is what masks are made of; a logarithm's of anything but zeros and ones counts).
+    In the first steps an operation that makes NaN or +inf of finite inputs, in a module of data too, becomes a site of
+    its own (-inf alone is what masks are made of; a logarithm's of anything but zeros and ones counts).
     """
     if call.op.endswith("_like") or call.op.startswith("new_"):
         return False  # made from a shape alone
     sites = recorder.origins.union(tensors_in((call.args, call.kwargs)))
-    if recorder.step < FIRST_STEPS and plain(out) and out.is_floating_point() and _breaks(call, out):
+    inside = bool(sites or recorder.modules.current.kind)  # what a loop does to its data is D002's
+    if inside and recorder.step < FIRST_STEPS and plain(out) and out.is_floating_point() and _breaks(call, out):
         site = recorder.site(Kind.OPERATION, call.op)
         recorder.connect(site, call.args)
         recorder.watch_output(site, out)

@@ -24,8 +24,8 @@ class NonfiniteActivation(Rule):
     Takes the first step whose loss is NaN or infinite, and there the first place in the order of execution that held a
     non-finite value and held none at steps with a finite loss. It fires when that place lies before the last weight
     layer and what entered it, parameters and data included, was finite; in the first ten steps that may be an operation
-    on the data, such as a logarithm. A step that was not sampled is judged by autograd's graph of its loss, as L011
-    describes.
+    on the data within a module, such as a logarithm. A step that was not sampled is judged by autograd's graph of its
+    loss, as L011 describes.
 
     ## Why is this bad
     A single such element spreads to everything computed from it; its gradient is not finite either, and one update with
