@@ -15,15 +15,11 @@ from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_DEAD = 10.0  # % of a site's units; 100 He-initialised ReLU networks on N(0, 1) inputs stayed below 5 %
 ERROR_DEAD = 50.0  # % of a site's units; the layer has lost half of its width
-WARN_DEAD = (
-    30.0  # % of a site's units; programs in zoo/ that train well with Adam lost 12, 19 and 27, faulty ones 44 and 56
-)
+WARN_DEAD = 30.0  # % of a site's units; most programs in zoo/ that train well lose less (three 41 to 49), faults 44, 56
 MIN_DEAD_UNITS = 3  # units; of 400 default-initialised 8-unit layers on N(0, 1) points, 34 had lost one, none three
 
-MAX_UPDATE = {
-    "weight": 3e-2,
-    "bias": 1e-2,
-}  # of the weights (about U001's limit), of the pre-activations' first spread (1)
+# of the weights (about U001's limit), of the pre-activations' first spread (1)
+MAX_UPDATE = {"weight": 3e-2, "bias": 1e-2}
 
 
 class DeadUnits(Rule):

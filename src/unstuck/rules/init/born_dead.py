@@ -15,10 +15,8 @@ from unstuck.trace import Kind, Role, Signal, Site, Trace
 
 MAX_DEAD = 25.0  # % of a site's units; He-initialised ReLU networks on N(0, 1) inputs stay below 5 %, a default linear
 # layer on the small state of a GRU had 22 %, and trained well
-FAR = (
-    0.5  # below the responsive interval, of pre-activations; working programs in zoo/ whose inputs are small have up to
-)
-# 44 % silent units, 0.15 below at the most (default biases), faulty ones have theirs 4 to 28 below (medians)
+# working programs in zoo/ have up to 44 % silent units, 0.15 below at the most (default biases), faulty ones 4 to 28
+FAR = 0.5  # below the responsive interval, of pre-activations
 MIN_DEAD_UNITS = 3  # units, as for A002
 LAST_STEP = 4  # step; a unit is born dead when it responds to nothing up to here
 MIN_ELEMENTS = 300  # elements of each unit; a unit active for 1 % of them is seen with 95 % certainty
